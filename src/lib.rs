@@ -1,1 +1,17 @@
-
+pub mod backoff;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod exposition;
+pub mod healthcheck;
+pub mod ledger;
+pub mod log;
+pub mod metrics;
+pub mod once;
+pub mod poll;
+pub mod published;
+pub mod serve;
+pub mod source;
+pub mod sql;
+pub mod web;
