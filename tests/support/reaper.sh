@@ -1,3 +1,4 @@
+#!/bin/sh
 # Waits until the harness is gone, in whatever way it went, then ends the
 # PostgreSQL server below the directory $1, if any, and removes the directory.
 trap '' HUP INT TERM
