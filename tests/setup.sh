@@ -139,10 +139,10 @@ for part in "$@"; do
     have apt-get || fail "no apt-get here to install what is missing ($purpose)." "$by_hand"
     if [ "$(id -u)" -ne 0 ]; then
         have sudo || fail "$packages missing: $purpose. Run as root:" \
-            "    apt-get install $packages"
+            "    tests/setup.sh $part"
         say "asking sudo for root, to install $packages: $purpose"
         # sudo drops most of the environment; none of it is needed.
-        sudo -- sh "$0" "$part" || fail 'that failed. Run as root:' "    apt-get install $packages"
+        sudo -- sh "$0" "$part" || fail 'that failed. Run as root:' "    tests/setup.sh $part"
         continue
     fi
     say "installing $packages with apt-get: $purpose"

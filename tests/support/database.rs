@@ -103,16 +103,7 @@ impl<'c> Database<'c> {
 
     /// The id of the repository `full_path`, added if need be.
     pub async fn repository(&self, full_path: &str) -> i64 {
-        let (namespace, name) = full_path.split_once('/').unwrap_or(("", full_path));
-        // The arm that does nothing would return no id.
-        let sql = "INSERT INTO repositories (forge_type, namespace, name, full_path,
-                     first_seen_at, last_activity_at, inserted_at, updated_at)
-                   SELECT 'github', $1, $2, $3, t, t, t, t FROM timezone('UTC', now()) AS t
-                   ON CONFLICT (forge_type, namespace, name)
-                   DO UPDATE SET last_activity_at = excluded.last_activity_at
-                   RETURNING id";
-        let row = self.client.query_one(sql, &[&namespace, &name, &full_path]).await;
-        row.map_err(Failure::from).expect("a repository").get(0)
+        add_repository(&self.client, full_path).await.expect("a repository")
     }
 
     /// Inserts an execution (of either kind), returns its id.
@@ -131,7 +122,7 @@ impl Drop for Database<'_> {
         // that is down or hung takes the database with it when it goes.
         let tidy = async move {
             let drop = async { connect(&url).await?.batch_execute(&sql).await.map_err(Failure::from) };
-            let _ = tokio::time::timeout(Duration::from_secs(2), drop).await;
+            let _ = tokio::time::timeout(Duration::from_secs(5), drop).await;
         };
         // The test's own runtime cannot be blocked on from here.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -147,6 +138,19 @@ pub async fn connect(url: &str) -> Result<Client> {
     // How a connection ends shows in the client's next call.
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// Adds the repository `full_path` unless it is there; returns its id.
+pub async fn add_repository(client: &Client, full_path: &str) -> Result<i64> {
+    let (namespace, name) = full_path.split_once('/').unwrap_or(("", full_path));
+    // DO NOTHING would return no id.
+    let sql = "INSERT INTO repositories (forge_type, namespace, name, full_path,
+                 first_seen_at, last_activity_at, inserted_at, updated_at)
+               SELECT 'github', $1, $2, $3, t, t, t, t FROM timezone('UTC', now()) AS t
+               ON CONFLICT (forge_type, namespace, name)
+               DO UPDATE SET last_activity_at = excluded.last_activity_at
+               RETURNING id";
+    Ok(client.query_one(sql, &[&namespace, &name, &full_path]).await?.get(0))
 }
 
 async fn create_template(cluster: &Cluster) -> Result<()> {

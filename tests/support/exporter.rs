@@ -44,7 +44,7 @@ impl Exporter {
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = process::spawn(command, libc::SIGKILL)
-            .map_err(|error| Failure::new(format!("cannot start {program}: {error}")))?;
+            .map_err(|error| Failure::new(format!("cannot start {program}: {error}; cargo build makes it")))?;
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().expect("standard error is a pipe");
         let lines = Arc::clone(&log);
