@@ -15,6 +15,8 @@ pub enum Task {
     Check,
     /// One poll, exposition on standard output.
     Once,
+    /// Print the statements of a poll.
+    Sql,
     /// Ask the running exporter whether it works.
     Healthcheck,
 }
@@ -46,6 +48,7 @@ pub fn command() -> Command {
         .subcommand(Command::new("serve").about("Poll and serve metrics until told to stop (the default)"))
         .subcommand(Command::new("check").about("Check settings, queries and privileges against the real database"))
         .subcommand(Command::new("once").about("Poll once and print the metrics"))
+        .subcommand(Command::new("sql").about("Print the statements of a poll, to paste into psql"))
         .subcommand(Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"))
         .arg(Arg::new("help").short('h').long("help").action(ArgAction::HelpLong).help("Print help").global(true))
         .disable_help_flag(true)
@@ -70,6 +73,7 @@ pub fn task(matches: &ArgMatches) -> Task {
     match matches.subcommand_name() {
         Some("check") => Task::Check,
         Some("once") => Task::Once,
+        Some("sql") => Task::Sql,
         Some("healthcheck") => Task::Healthcheck,
         _ => Task::Serve,
     }

@@ -118,7 +118,7 @@ impl Encoder {
         }
         let exponent = bound.abs().log10().floor();
         let text =
-            if bound != 0.0 && (exponent < -4.0 || exponent >= 21.0) { exponential(bound) } else { format!("{bound}") };
+            if bound != 0.0 && !(-4.0..21.0).contains(&exponent) { exponential(bound) } else { format!("{bound}") };
         let is_float = text.contains(['.', 'e']);
         if self.format == Format::OpenMetrics && !is_float { format!("{text}.0") } else { text }
     }

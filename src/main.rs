@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use rsolv_exporter::cli::{self, Task};
 use rsolv_exporter::config::Settings;
 use rsolv_exporter::source::Source;
-use rsolv_exporter::{check, healthcheck, log, once, serve};
+use rsolv_exporter::{check, explain, healthcheck, log, once, serve};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -61,6 +61,7 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>) -> Result<Ex
             print(&report.to_string());
             return Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
         }
+        Task::Sql => print(&explain::statements(settings, &sources).await.map_err(|e| e.to_string())?),
         Task::Healthcheck => healthcheck::run(settings.web.listen_address).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::ledger::Probe;
 use crate::source::{Count, Source, Value};
 
 /// White space that is trimmed from labels and from numbers that came as strings.
@@ -89,6 +90,17 @@ pub fn poll(source: &Source, columns: &Columns, limit: usize) -> String {
         sql = source.sql,
         keys = labels.join(", "),
     )
+}
+
+/// The statement of a poll with its parameters filled in, to paste into psql.
+pub fn poll_filled_in(source: &Source, columns: &Columns, probe: &Probe) -> String {
+    let list = |pick: fn(&(i64, i64)) -> i64| {
+        let ids: Vec<String> = probe.ranges().iter().map(|range| pick(range).to_string()).collect();
+        format!("'{{{}}}'::int8[]", ids.join(","))
+    };
+    let (lo, hi) = (list(|r| r.0), list(|r| r.1));
+    // Only the composed part has parameters; a '$1' in the user's SELECT stays what it is.
+    poll(source, columns, probe.limit).replacen("unnest($1::int8[], $2::int8[])", &format!("unnest({lo}, {hi})"), 1)
 }
 
 fn array(kind: &str, name: &str, items: Vec<String>) -> String {

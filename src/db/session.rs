@@ -143,7 +143,7 @@ impl Session {
              SET LOCAL search_path = public, pg_temp; SET LOCAL row_security = off; SET LOCAL timezone = 'UTC'; \
              SET LOCAL datestyle = 'ISO'; SET LOCAL intervalstyle = 'postgres'; \
              SET LOCAL standard_conforming_strings = on; \
-             SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0; \
+             SET LOCAL jit = off; SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0; \
              SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text, pg_is_in_recovery()::text, \
              extract(epoch FROM clock_timestamp())::text FROM pg_current_snapshot() AS s",
             self.timeouts.statement.as_millis(),

@@ -88,6 +88,7 @@ pub mod pairs {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    /// Writes the pairs in order.
     pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(
         map: &BTreeMap<K, V>,
         serializer: S,
@@ -95,6 +96,7 @@ pub mod pairs {
         serializer.collect_seq(map)
     }
 
+    /// Reads pairs in any order.
     pub fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<BTreeMap<K, V>, D::Error> {
