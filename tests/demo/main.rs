@@ -97,7 +97,9 @@ async fn play(options: &Options) -> Result<()> {
     let url = cluster.url("rsolv");
     let mut writer = Box::pin(Writer::new(client, Arc::clone(&finished), stopped).run(&url));
     tokio::select! {
-        outcome = &mut writer => return outcome,
+        outcome = &mut writer => return outcome.map_err(|error| {
+            Failure::new(format!("cannot write executions any more: {error}"))
+        }),
         outcome = report(&mut exporter, &finished) => return outcome,
         () = after(options.length) => {}
     }
@@ -191,15 +193,15 @@ async fn counted(exporter: &mut Exporter) -> Result<u64> {
     Ok(kinds.map(|name| metrics.sum(name, &[])).iter().sum::<f64>() as u64)
 }
 
-/// GETs a path; an exporter that has ended is the error rather than the
-/// connection that failed.
+/// GETs a path; where the exporter has ended, that is the error rather than
+/// the connection that failed.
 async fn get(exporter: &mut Exporter, path: &str) -> Result<Response> {
     let response = http::get(&exporter.address, path).await;
-    if exporter.runs() {
-        return response;
-    }
+    // The connection can break some time before the process is gone.
+    let grace = Duration::from_secs(if response.is_ok() { 0 } else { 1 });
+    let Some(status) = exporter.ends_within(grace).await? else { return response };
     let tail = support::process::tail(&exporter.log(), 20);
-    Err(Failure::new(format!("the exporter has ended by itself; its log ends:\n{tail}")))
+    Err(Failure::new(format!("the exporter has ended by itself ({status}); its log ends:\n{tail}")))
 }
 
 async fn after(length: Option<Duration>) {

@@ -154,14 +154,21 @@ impl Exporter {
 
     /// Waits until the process has ended.
     async fn ended(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let status = self.ends_within(PATIENCE).await.expect("its exit status");
+        status.unwrap_or_else(|| panic!("still runs after {PATIENCE:?}; log:\n{}", self.log_tail()))
+    }
+
+    /// Its exit status if it ends within `limit`; then its log is complete.
+    pub async fn ends_within(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + limit;
         loop {
-            if let Some(status) = self.child.try_wait().expect("its exit status") {
+            if let Some(status) = self.child.try_wait()? {
                 self.join_reader();
-                return status;
+                return Ok(Some(status));
             }
-            let tail = self.log_tail();
-            assert!(Instant::now() < deadline, "still runs after {PATIENCE:?}; log:\n{tail}");
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
             tokio::time::sleep(TICK).await;
         }
     }
