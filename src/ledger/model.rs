@@ -102,10 +102,8 @@ impl Model {
             Event::Rollback(i) if !self.pending.is_empty() => {
                 self.pending.swap_remove(i.index(self.pending.len()));
             }
-            Event::Explicit { id, done } => {
-                if self.used.insert(id) {
-                    self.rows.insert(id, Row { repo: 0, done, value: 1 });
-                }
+            Event::Explicit { id, done } if self.used.insert(id) => {
+                self.rows.insert(id, Row { repo: 0, done, value: 1 });
             }
             Event::Finish(i) => _ = self.row(i).map(|row| row.done = true),
             Event::Unfinish(i) => _ = self.row(i).map(|row| row.done = false),

@@ -253,7 +253,7 @@ pub fn program() -> PathBuf {
 
 /// The address in a log line that says that the exporter listens.
 fn address(line: &str) -> Option<String> {
-    if !line.contains("msg=listening") && !line.contains("msg=\"listening\"") {
+    if !line.contains("message=listening") {
         return None;
     }
     let (_, rest) = line.split_once("address=")?;
