@@ -13,6 +13,7 @@
 //! | [`db`] | one connection, one read-only transaction a poll, rows into own types, failures into reasons | PostgreSQL |
 //! | [`ledger`] | what has been counted; totals that only grow | pure |
 //! | [`poll`], [`backoff`] | the loop: read, count, publish; waiting after failures | through [`db`] |
+//! | [`state`] | the ledgers on disk | the state file |
 //! | [`published`] | what a poll hands to the web: immutable rendered pages | pure |
 //! | [`exposition`] | Prometheus text and OpenMetrics, content negotiation | pure |
 //! | [`metrics`] | the exporter's metrics about itself | pure |
@@ -46,4 +47,5 @@ pub mod published;
 pub mod serve;
 pub mod source;
 pub mod sql;
+pub mod state;
 pub mod web;

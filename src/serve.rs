@@ -33,7 +33,11 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, stop: watch::Receive
         telemetry_path: settings.web.telemetry_path.clone(),
         sources: sources.len(),
     };
-    let poller = Poller::new(settings, sources, metrics, published);
+    let mut poller = Poller::new(settings, sources, metrics.clone(), published);
+    if let Some(path) = &settings.state_file {
+        metrics.keeps_state();
+        poller.keep_state(path)?;
+    }
     let polling = tokio::spawn(poller.run(stop.clone()));
     web::run(listener, Arc::new(site), stop).await;
     // A panic in there has been logged; there is nothing left to do but to end.
