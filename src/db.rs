@@ -1,8 +1,10 @@
 //! The database: one connection, read in one snapshot per poll, rows decoded into the ledger's own types.
 
+mod address;
 mod connect;
 mod failure;
 mod session;
+mod tls;
 
 pub use connect::Target;
 pub use failure::{Failure, Reason};

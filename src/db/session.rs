@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
+use super::address::Server;
 use super::failure::{Failure, Reason};
 use crate::ledger::rewind::Sequence;
 use crate::ledger::{Group, Probe};
@@ -88,6 +89,22 @@ impl Session {
     /// The client, for statements of one's own inside [`Session::begin`] and [`Session::end`].
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Fails if the server is not of the kind that is wanted.
+    pub(super) async fn will_do(&self, wanted: Server) -> Result<(), Failure> {
+        let standby = match wanted {
+            Server::Any | Server::PreferStandby => return Ok(()),
+            Server::Primary => false,
+            Server::Standby => true,
+        };
+        let row = self.one("SELECT pg_is_in_recovery()").await?;
+        let is_standby: bool = row.try_get(0).map_err(|e| Failure::of_query(&e))?;
+        if is_standby == standby {
+            return Ok(());
+        }
+        let (is, wants) = if standby { ("primary", "standby") } else { ("standby", "primary") };
+        Err(Failure::new(Reason::Connect, format!("the server is a {is}, and target_session_attrs wants a {wants}")))
     }
 
     /// Which database this is: the server's system identifier, if the role may know it, and the database's object id.
