@@ -97,6 +97,7 @@ skipped() { printf '%s %s\n' "$SKIP" "$*"; }
 section() { printf '\n%s\n' "$*"; }
 # fail WHAT [DETAIL...]. Not to be called in a subshell: it could not end the script from there.
 fail() {
+  reason_given=yes
   printf '%s %s\n' "$CROSS" "$1"
   shift
   local line
@@ -209,16 +210,19 @@ clean_up() {
 }
 
 at_exit() {
-  local status=$?
+  local status=$? command=$BASH_COMMAND
   trap - EXIT
   if [[ $cleanup == after && $written == yes ]]; then
     section "Cleaning up"
-    clean_up || status=1
+    clean_up || { status=1; reason_given=yes; }
   fi
   if ((status == 0)); then
     printf '\nAll good.\n'
-  elif ((status == 1)); then
+  elif [[ $reason_given == yes ]]; then
     printf '\nThe smoke test failed; the reason stands above.\n' >&2
+  else
+    printf '\nThe smoke test was stopped, or something in it failed that should not: %s\n' "$command" >&2
+    status=1
   fi
   exit "$status"
 }
@@ -447,7 +451,7 @@ check_prometheus() {
       fail "alert $alert is not loaded" "add the files of alerts/ to rule_files, or apply the PrometheusRule"
   done
   ok "all ${#ALERTS[@]} alerts about executions are loaded"
-  unhealthy=$(grep -o '"health":"err"' <<<"$rules" | wc -l)
+  unhealthy=$(grep -o '"health":"err"' <<<"$rules" | wc -l || true)
   ((unhealthy == 0)) || fail "$unhealthy alerts cannot be evaluated" "see $prometheus_url/rules"
   ok "every alert can be evaluated"
 }
@@ -456,6 +460,7 @@ check_prometheus() {
 
 run=$(date -u +%Y%m%dT%H%M%SZ)-$$
 written=no
+reason_given=no
 page=
 missing=()
 excess=()

@@ -25,6 +25,11 @@ if ((${#missing[@]})); then
   fi
 fi
 
+# Without these some checks are skipped.
+for program in prometheus strace cargo; do
+  command -v "$program" >/dev/null || echo "tests/deploy: no $program: what needs it is left out"
+done
+
 venv=.tools/deploy-venv
 if ! cmp -s tests/deploy/requirements.txt "$venv/requirements.txt"; then
   echo "tests/deploy: installing the tools into $venv"

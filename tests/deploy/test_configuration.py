@@ -32,12 +32,18 @@ def test_keys_without_a_default_say_so():
         assert ("no default" in comment) == (default is None), key
 
 
-def test_exporter_knows_every_key(exporter):
-    page = run(exporter, "--help").output + run(exporter, "serve", "--help").output
-    for key in SETTINGS:
-        section, name = key.split(".")
-        flag = "--web.config.file" if key == "web.config_file" else f"--{section}.{name.replace('_', '-')}"
-        assert flag in page, flag
+def test_exporter_has_the_same_settings_and_defaults(exporter):
+    page = re.sub(r"\s+", " ", run(exporter, "--help").output)
+    shown = dict(re.findall(r"--([a-z]+\.[a-z.-]+)[ \[=]+<[A-Z]+>\]?(.*?)(?= --[a-z]|$)", page))
+    shown.pop("config.file")
+    known = {
+        "web.config.file" if key == "web.config_file" else key.replace("_", "-"): default
+        for key, default in SETTINGS.items()
+    }
+    assert shown.keys() == known.keys()
+    for flag, default in known.items():
+        said = re.search(r"\[default: (.*?)\]", shown[flag])
+        assert (said and said.group(1)) == (None if default is None else str(default).lower() if isinstance(default, bool) else str(default)), flag
 
 
 def test_exporter_accepts_the_sample(exporter, tmp_path):
