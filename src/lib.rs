@@ -1,1 +1,49 @@
+//! A Prometheus exporter that counts rows of PostgreSQL event tables exactly once.
+//!
+//! # Map
+//!
+//! Straight flow: [`config`] → [`source`] → [`sql`] → [`db`] → [`ledger`] → [`published`] → [`exposition`] → [`web`];
+//! [`poll`] drives it.
+//!
+//! | module | what it is | I/O |
+//! | --- | --- | --- |
+//! | [`cli`], [`config`] | command line; settings from flags, environment, file and defaults, checked as a whole | reads files |
+//! | [`source`] | an event table: a SELECT and the metrics over its columns, checked | reads files |
+//! | [`sql`] | composes the statements around the SELECT | pure |
+//! | [`db`] | one connection, one read-only transaction a poll, rows into own types, failures into reasons | PostgreSQL |
+//! | [`ledger`] | what has been counted; totals that only grow | pure |
+//! | [`poll`], [`backoff`] | the loop: read, count, publish; waiting after failures | through [`db`] |
+//! | [`published`] | what a poll hands to the web: immutable rendered pages | pure |
+//! | [`exposition`] | Prometheus text and OpenMetrics, content negotiation | pure |
+//! | [`metrics`] | the exporter's metrics about itself | pure |
+//! | [`web`] | connections, routes | HTTP |
+//! | [`serve`], [`once`], [`check`], [`explain`], [`healthcheck`] | the commands | |
+//! | [`log`] | where log lines go | standard error |
+//!
+//! # Invariants
+//!
+//! - A scrape never touches the database and takes no lock that a poll holds: it reads what was published.
+//! - What a ledger has counted it never asks for again, so nothing counts twice and nothing falls.
+//! - The numbers of one page come from one snapshot of the database.
+//! - All knowledge of a table's schema is in `queries/`, none in here.
+//! - No text that reaches a log, an error, a metric or a page holds a password or the contents of a row.
+#![deny(missing_docs)]
 
+pub mod backoff;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod explain;
+pub mod exposition;
+pub mod healthcheck;
+pub mod ledger;
+pub mod log;
+pub mod metrics;
+pub mod once;
+pub mod poll;
+pub mod published;
+pub mod serve;
+pub mod source;
+pub mod sql;
+pub mod web;

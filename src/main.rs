@@ -1,1 +1,87 @@
-fn main(){}
+//! Arguments, runtime, exit status: 0; 1 could not do it; 2 wrong usage or configuration.
+
+use std::process::ExitCode;
+
+use rsolv_exporter::cli::{self, Task};
+use rsolv_exporter::config::Settings;
+use rsolv_exporter::source::Source;
+use rsolv_exporter::{check, explain, healthcheck, log, once, serve};
+
+const FAILED: u8 = 1;
+const MISUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let matches = cli::command().get_matches();
+    let task = cli::task(&matches);
+    let settings = match cli::settings(&matches, environment()) {
+        Ok(settings) => settings,
+        Err(problems) => return misused("these settings cannot be used", &problems),
+    };
+    let sources = match &settings.queries_dir {
+        Some(dir) => Source::load(dir),
+        None => Source::shipped(),
+    };
+    let sources = match sources {
+        Ok(sources) => sources,
+        Err(problems) => {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            return misused("these definitions cannot be used", &problems);
+        }
+    };
+    log::start(settings.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(task, &settings, sources)),
+        Err(e) => Err(format!("cannot start: {e}")),
+    };
+    match result {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("rsolv-exporter: {message}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+async fn run(task: Task, settings: &Settings, sources: Vec<Source>) -> Result<ExitCode, String> {
+    match task {
+        Task::Serve => {
+            let stop = serve::stop_signal().map_err(|e| format!("cannot wait for signals: {e}"))?;
+            serve::run(settings, sources, stop).await.map_err(|e| e.to_string())?;
+        }
+        Task::Once => {
+            let (text, failure) = once::run(settings, sources).await.map_err(|e| e.to_string())?;
+            print(&text);
+            if let Some(failure) = failure {
+                return Err(failure.to_string());
+            }
+        }
+        Task::Check => {
+            let report = check::run(settings, &sources).await;
+            print(&report.to_string());
+            return Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
+        }
+        Task::Sql => print(&explain::statements(settings, &sources).await.map_err(|e| e.to_string())?),
+        Task::Healthcheck => healthcheck::run(settings.web.listen_address).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Like `print!`, but a reader that has gone (`| head`) is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn misused(what: &str, problems: &[String]) -> ExitCode {
+    eprintln!("rsolv-exporter: {what}:");
+    for problem in problems {
+        eprintln!("  {problem}");
+    }
+    ExitCode::from(MISUSED)
+}
+
+/// The environment; variables that are not Unicode are none of ours.
+fn environment() -> std::collections::BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
+}

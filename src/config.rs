@@ -1,0 +1,326 @@
+//! Settings: flag > environment > file > default, checked as a whole before anything starts.
+//!
+//! One table, [`KEYS`], makes the flags, the environment variables, the help and the table in the README.
+
+mod keys;
+mod layers;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use keys::{KEYS, Key};
+pub use layers::{Layers, load};
+
+use crate::db::{Target, Timeouts};
+
+/// What the program runs with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the events are.
+    pub target: Target,
+    /// When to read them.
+    pub poll: Poll,
+    /// How series come and how many there may be.
+    pub series: Series,
+    /// Where the ledger survives a restart.
+    pub state_file: Option<PathBuf>,
+    /// Where the definitions are; none: the shipped ones.
+    pub queries_dir: Option<PathBuf>,
+    /// What is served.
+    pub web: Web,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// `[poll]`
+#[derive(Clone, Debug)]
+pub struct Poll {
+    /// From the start of one poll to the start of the next.
+    pub interval: Duration,
+    /// Data older than this is withdrawn.
+    pub stale_after: Duration,
+    /// How long an id that was never seen is looked for.
+    pub gap_watch: Duration,
+}
+
+/// `[series]`
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// The largest number of label sets per source.
+    pub limit: usize,
+    /// How long a new series stays 0 after it was first scraped.
+    pub birth_hold: Duration,
+}
+
+/// `[web]`
+#[derive(Clone, Debug)]
+pub struct Web {
+    /// Where to listen.
+    pub listen_address: SocketAddr,
+    /// The path of the metrics.
+    pub telemetry_path: String,
+    /// TLS and users.
+    pub config_file: Option<PathBuf>,
+    /// Whether OpenMetrics carries `_created`.
+    pub openmetrics_created: bool,
+}
+
+/// `[log]`
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// The most verbose level shown.
+    pub level: tracing::level_filters::LevelFilter,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `key=value` pairs.
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A setting that cannot be used, with where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// The key, such as `poll.interval`.
+    pub key: String,
+    /// The flag, variable or file that set it.
+    pub origin: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.origin.as_str() {
+            "" => write!(f, "{}: {}", self.key, self.message),
+            origin => write!(f, "{} ({origin}): {}", self.key, self.message),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks every key and reports all that is wrong.
+    pub fn check(layers: &Layers) -> Result<Self, Vec<Invalid>> {
+        let mut reader = Reader { layers, invalid: layers.unknown() };
+        let timeouts = Timeouts {
+            statement: reader.duration("database.statement_timeout"),
+            lock: reader.duration("database.lock_timeout"),
+        };
+        let connect_timeout = reader.duration("database.connect_timeout");
+        let target = reader.target(connect_timeout, timeouts);
+        let poll = Poll {
+            interval: reader.duration("poll.interval"),
+            stale_after: reader.duration("poll.stale_after"),
+            gap_watch: reader.duration("poll.gap_watch"),
+        };
+        if poll.interval < Duration::MAX && poll.stale_after < poll.interval {
+            reader.wrong("poll.stale_after", "is shorter than poll.interval: data would be withdrawn between polls");
+        }
+        let series = Series {
+            limit: reader.parse("series.limit", "a whole number of at least 1", |t| t.parse().ok().filter(|n| *n > 0)),
+            birth_hold: reader.duration_or_zero("series.birth_hold"),
+        };
+        let web = Web {
+            listen_address: reader.parse(
+                "web.listen_address",
+                "an address such as 0.0.0.0:10060 or [::]:10060",
+                address,
+            ),
+            telemetry_path: reader.parse("web.telemetry_path", "a path of its own such as /metrics", |t| {
+                let own = t.starts_with('/') && t != "/" && !t.starts_with("/-/") && !t.contains(['?', '#', ' ']);
+                own.then(|| t.to_owned())
+            }),
+            config_file: reader.path("web.config_file"),
+            openmetrics_created: reader.parse("web.openmetrics_created", "true or false", |t| t.parse().ok()),
+        };
+        let log = Log {
+            level: reader.parse("log.level", "off, error, warn, info, debug or trace", |t| t.parse().ok()),
+            format: reader.parse("log.format", "logfmt or json", |t| match t {
+                "logfmt" => Some(LogFormat::Logfmt),
+                "json" => Some(LogFormat::Json),
+                _ => None,
+            }),
+        };
+        let (state_file, queries_dir) = (reader.path("state.file"), reader.path("queries.dir"));
+        match target {
+            Some(target) if reader.invalid.is_empty() => {
+                Ok(Self { target, poll, series, state_file, queries_dir, web, log })
+            }
+            _ => Err(reader.invalid),
+        }
+    }
+}
+
+/// `:10060` listens on every address, as in every other exporter.
+fn address(text: &str) -> Option<SocketAddr> {
+    if text.starts_with(':') { format!("0.0.0.0{text}").parse().ok() } else { text.parse().ok() }
+}
+
+/// Reads keys and gathers what is wrong with them.
+struct Reader<'a> {
+    layers: &'a Layers,
+    invalid: Vec<Invalid>,
+}
+
+impl Reader<'_> {
+    fn wrong(&mut self, key: &str, message: impl Into<String>) {
+        self.invalid.push(Invalid { key: key.to_owned(), origin: self.layers.origin(key), message: message.into() });
+    }
+
+    /// A value, or the type's default with a complaint noted: nothing is built from it then.
+    fn parse<T: Reset>(&mut self, key: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> T {
+        let text = self.layers.get(key).unwrap_or_default();
+        parse(&text).unwrap_or_else(|| {
+            self.wrong(key, format!("must be {expected}, and is \"{text}\""));
+            T::reset()
+        })
+    }
+
+    fn duration(&mut self, key: &str) -> Duration {
+        self.parse(key, "a duration above 0 such as 15s or 5m", |t| {
+            humantime::parse_duration(t).ok().filter(|d| !d.is_zero())
+        })
+    }
+
+    fn duration_or_zero(&mut self, key: &str) -> Duration {
+        self.parse(key, "a duration such as 90s or 0s", |t| humantime::parse_duration(t).ok())
+    }
+
+    fn path(&mut self, key: &str) -> Option<PathBuf> {
+        self.layers.get(key).filter(|t| !t.is_empty()).map(PathBuf::from)
+    }
+
+    /// Needs one of the two settings that say where the database is; never shows their values.
+    fn target(&mut self, connect_timeout: Duration, timeouts: Timeouts) -> Option<Target> {
+        let (key, url) = match (self.layers.get("database.url"), self.path("database.url_file")) {
+            (Some(_), Some(_)) => {
+                self.wrong("database.url_file", "database.url is set as well: set one of the two");
+                return None;
+            }
+            (Some(url), None) => ("database.url", url),
+            (None, Some(file)) => match std::fs::read_to_string(&file) {
+                Ok(url) => ("database.url_file", url),
+                Err(e) => {
+                    self.wrong("database.url_file", format!("cannot read {}: {e}", file.display()));
+                    return None;
+                }
+            },
+            (None, None) => {
+                let how = "is required: set --database.url, RSOLV_EXPORTER_DATABASE__URL, DATABASE_URL, \
+                           or database.url_file, to postgres://USER@HOST:PORT/DATABASE";
+                self.wrong("database.url", how);
+                return None;
+            }
+        };
+        let password = self.path("database.password_file");
+        match Target::parse(&url, connect_timeout, timeouts) {
+            Ok(target) => match password.map(|file| (target.clone().with_password_file(&file), file)) {
+                None => Some(target),
+                Some((Ok(target), _)) => Some(target),
+                Some((Err(e), file)) => {
+                    self.wrong("database.password_file", format!("cannot read {}: {e}", file.display()));
+                    None
+                }
+            },
+            Err(message) => {
+                self.wrong(key, message);
+                None
+            }
+        }
+    }
+}
+
+/// Something to go on with after a complaint.
+trait Reset {
+    fn reset() -> Self;
+}
+
+macro_rules! reset {
+    ($($type:ty => $value:expr),* $(,)?) => {
+        $(impl Reset for $type {
+            fn reset() -> Self {
+                $value
+            }
+        })*
+    };
+}
+
+reset! {
+    Duration => Duration::MAX,
+    usize => 1,
+    bool => false,
+    String => String::new(),
+    SocketAddr => SocketAddr::from(([0, 0, 0, 0], 0)),
+    tracing::level_filters::LevelFilter => tracing::level_filters::LevelFilter::INFO,
+    LogFormat => LogFormat::Logfmt,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn check(env: &[(&str, &str)], flags: &[(&str, &str)], file: &str) -> Result<Settings, String> {
+        let own = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<BTreeMap<_, _>>()
+        };
+        let layers = Layers::new((!file.is_empty()).then_some(("x.toml", file)), own(env), own(flags)).unwrap();
+        Settings::check(&layers).map_err(|invalid| invalid.iter().map(|i| format!("{i}\n")).collect())
+    }
+
+    const URL: (&str, &str) = ("DATABASE_URL", "postgres://u:s3cret@h/db");
+
+    #[test]
+    fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
+        let interval =
+            |env: &[_], flags: &[_], file| check(&[&[URL], env].concat(), flags, file).unwrap().poll.interval.as_secs();
+        let (env, flag, file) =
+            (("RSOLV_EXPORTER_POLL__INTERVAL", "3s"), ("poll.interval", "2s"), "[poll]\ninterval = \"4s\"");
+        assert_eq!(interval(&[], &[], ""), 15);
+        assert_eq!(interval(&[], &[], file), 4);
+        assert_eq!(interval(&[env], &[], file), 3);
+        assert_eq!(interval(&[env], &[flag], file), 2);
+    }
+
+    #[test]
+    fn the_variables_that_kubernetes_makes_for_a_service_are_not_settings() {
+        let service =
+            [("RSOLV_EXPORTER_PORT", "tcp://10.0.0.1:10060"), ("RSOLV_EXPORTER_PORT_10060_TCP_ADDR", "10.0.0.1")];
+        assert!(check(&[&[URL], &service[..]].concat(), &[], "").is_ok());
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once_without_the_password() {
+        let file =
+            "[poll]\ninterval = \"soon\"\ncolour = 1\n[planet]\nname = \"x\"\n[web]\nopenmetrics_created = \"maybe\"";
+        let env = [
+            ("RSOLV_EXPORTER_SERIES__LIMIT", "0"),
+            ("RSOLV_EXPORTER_DATABASE__URL", "pg://u:s3cret@h"),
+            ("RSOLV_EXPORTER_LOG__LEVL", "x"),
+        ];
+        let wrong =
+            check(&env, &[("web.listen_address", "10060"), ("web.telemetry_path", "metrics")], file).unwrap_err();
+        assert!(!wrong.contains("s3cret"));
+        insta::assert_snapshot!(wrong);
+    }
+
+    #[test]
+    fn a_database_is_required_once() {
+        insta::assert_snapshot!(check(&[], &[], "").unwrap_err());
+        assert!(check(&[URL], &[("database.url_file", "/nowhere")], "").unwrap_err().contains("cannot read /nowhere"));
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let settings = check(&[URL], &[], "").unwrap();
+        assert!(!format!("{settings:?}").contains("s3cret"));
+    }
+}

@@ -1,0 +1,54 @@
+//! The settings there are.
+
+/// A setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// `section.key_name`, as in the file.
+    pub name: &'static str,
+    /// The default; empty for none.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+impl Key {
+    /// The long flag, without dashes. One exception matches every other exporter.
+    pub fn flag(&self) -> String {
+        if self.name == "web.config_file" { "web.config.file".to_owned() } else { self.name.replace('_', "-") }
+    }
+
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.name.replace('.', "__").to_uppercase())
+    }
+}
+
+/// What every environment variable of a setting starts with.
+pub const PREFIX: &str = "RSOLV_EXPORTER_";
+
+const fn key(name: &'static str, default: &'static str, help: &'static str) -> Key {
+    Key { name, default, help }
+}
+
+/// Every setting, in the order in which it is shown.
+pub const KEYS: [Key; 19] = [
+    key("database.url", "", "Where the database is: postgres://USER@HOST:PORT/DATABASE. DATABASE_URL works as well"),
+    key("database.url_file", "", "A file that holds the URL, instead of database.url"),
+    key("database.password_file", "", "A file that holds the password, read at every connection"),
+    key("database.connect_timeout", "5s", "How long making a connection may take"),
+    key("database.statement_timeout", "30s", "How long one statement may take in the server"),
+    key("database.lock_timeout", "2s", "How long a statement may wait for a lock"),
+    key("poll.interval", "15s", "Time from one poll to the next"),
+    key("poll.stale_after", "5m", "Data older than this is withdrawn from the metrics"),
+    key("poll.gap_watch", "24h", "How long an id that was skipped is looked for"),
+    key("series.limit", "10000", "Sets of identifying labels per source; later ones become __overflow__"),
+    key("series.birth_hold", "90s", "How long a new series stays 0 after the first scrape that showed it"),
+    key("state.file", "", "Where totals survive a restart; without it they are recounted from the tables"),
+    key("queries.dir", "", "A directory of NAME.sql and NAME.toml; without it the shipped queries are used"),
+    key("web.listen_address", "0.0.0.0:10060", "Where to serve"),
+    key("web.telemetry_path", "/metrics", "The path of the metrics"),
+    key("web.config_file", "", "TLS and users, in the format of Prometheus' exporter-toolkit"),
+    key("web.openmetrics_created", "false", "Whether OpenMetrics carries _created"),
+    key("log.level", "info", "error, warn, info, debug or trace"),
+    key("log.format", "logfmt", "logfmt or json"),
+];

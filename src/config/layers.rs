@@ -1,0 +1,107 @@
+//! The layers that settings come from, laid over each other.
+
+use std::collections::BTreeMap;
+
+use config::{Config, File, FileFormat, Map, Value, ValueKind};
+
+use super::Invalid;
+use super::keys::{KEYS, PREFIX};
+
+/// What is set, by key, with its origin. Values are text; they are parsed by whoever knows their type.
+#[derive(Clone, Debug)]
+pub struct Layers(BTreeMap<String, (String, String)>);
+
+/// Reads the file at `path` and lays the layers over each other. Errors name the file.
+pub fn load(
+    path: Option<&str>,
+    environment: BTreeMap<String, String>,
+    flags: BTreeMap<String, String>,
+) -> Result<Layers, String> {
+    let text =
+        path.map(|path| std::fs::read_to_string(path).map_err(|e| format!("--config.file: cannot read {path}: {e}")));
+    let text = text.transpose()?;
+    Layers::new(path.zip(text.as_deref()), environment, flags)
+}
+
+impl Layers {
+    /// Lays flags over the environment over the file (name and text) over the defaults.
+    pub fn new(
+        file: Option<(&str, &str)>,
+        environment: BTreeMap<String, String>,
+        flags: BTreeMap<String, String>,
+    ) -> Result<Self, String> {
+        let mut layers = BTreeMap::new();
+        for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
+            layers.insert(key.name.to_owned(), (key.default.to_owned(), String::new()));
+        }
+        if let Some((name, text)) = file {
+            let parsed = Config::builder().add_source(File::from_str(text, FileFormat::Toml)).build();
+            // Its text can quote the line, and with it a password; the position is in the same sentence.
+            let parsed = parsed.map_err(|e| format!("{name}: {}", redacted(&e.to_string())))?;
+            flatten("", parsed.cache.kind, &mut |key, value| {
+                layers.insert(key.to_owned(), (value, name.to_owned()));
+            });
+        }
+        // The platform's own variable is as good as database.url, unless a file with the URL is named.
+        let url_file = ["database.url_file".to_owned()];
+        let url_file = layers.contains_key(&url_file[0])
+            || flags.contains_key(&url_file[0])
+            || environment.contains_key("RSOLV_EXPORTER_DATABASE__URL_FILE");
+        if let Some(url) = environment.get("DATABASE_URL").filter(|_| !url_file) {
+            layers.insert("database.url".to_owned(), (url.clone(), "DATABASE_URL".to_owned()));
+        }
+        // Without two underscores it is no setting: Kubernetes makes RSOLV_EXPORTER_PORT for a Service of that name.
+        for (variable, value) in &environment {
+            if let Some(key) = variable.strip_prefix(PREFIX).filter(|key| key.contains("__")) {
+                layers.insert(key.replacen("__", ".", 1).to_lowercase(), (value.clone(), variable.clone()));
+            }
+        }
+        for (key, value) in flags {
+            let origin = KEYS.iter().find(|k| k.name == key).map_or_else(String::new, |k| format!("--{}", k.flag()));
+            layers.insert(key, (value, origin));
+        }
+        Ok(Self(layers))
+    }
+
+    /// The text of a key.
+    pub fn get(&self, key: &str) -> Option<String> {
+        self.0.get(key).map(|(value, _)| value.clone())
+    }
+
+    /// Who set a key; empty for a default.
+    pub fn origin(&self, key: &str) -> String {
+        self.0.get(key).map(|(_, origin)| origin.clone()).unwrap_or_default()
+    }
+
+    /// Keys that no setting has.
+    pub fn unknown(&self) -> Vec<Invalid> {
+        let unknown = self.0.iter().filter(|(key, _)| !KEYS.iter().any(|k| k.name == key.as_str()));
+        let unknown = unknown.map(|(key, (_, origin))| Invalid {
+            key: key.clone(),
+            origin: origin.clone(),
+            message: "is no setting; see rsolv-exporter --help".to_owned(),
+        });
+        unknown.collect()
+    }
+}
+
+fn flatten(prefix: &str, kind: ValueKind, visit: &mut impl FnMut(&str, String)) {
+    match kind {
+        ValueKind::Table(table) => {
+            let table: Map<String, Value> = table;
+            for (key, value) in table {
+                let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+                flatten(&key, value.kind, visit);
+            }
+        }
+        other => visit(prefix, other.to_string()),
+    }
+}
+
+/// An error of the TOML parser without the line that it quotes.
+fn redacted(error: &str) -> String {
+    let lines = error
+        .lines()
+        .filter(|line| !line.trim_start().starts_with(|c: char| c.is_ascii_digit()) && !line.contains('|'));
+    lines.map(str::trim).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,323 @@
+//! A connection, and the one read-only transaction that a poll makes on it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::{Client, Row, SimpleQueryMessage};
+
+use super::failure::{Failure, Reason};
+use crate::ledger::{Group, Probe};
+use crate::source::Source;
+use crate::sql::{self, ColumnType, Columns};
+
+/// How long steps may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timeouts {
+    /// `statement_timeout` in the server; this side waits a little longer before it gives the connection up.
+    pub statement: Duration,
+    /// `lock_timeout` in the server.
+    pub lock: Duration,
+}
+
+impl Timeouts {
+    /// The server should end a statement itself; this is for one that does not answer.
+    fn deadline(&self) -> Duration {
+        self.statement + Duration::from_secs(2)
+    }
+}
+
+/// Where the database stands. Positions of one server only grow.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Position {
+    /// `pg_snapshot_xmin`: all transactions below have ended.
+    pub xmin: i64,
+    /// `pg_snapshot_xmax`: no transaction from here on is visible.
+    pub xmax: i64,
+    /// A standby, which may lag; a primary is the truth whatever its numbers say.
+    pub standby: bool,
+}
+
+impl Position {
+    /// Whether a snapshot taken here can lack what one taken at `last` showed.
+    pub fn is_behind(&self, last: &Self) -> bool {
+        self.standby && (self.xmax < last.xmax || self.xmin < last.xmin)
+    }
+}
+
+/// What one transaction read.
+#[derive(Debug)]
+pub struct Reading {
+    /// Its snapshot.
+    pub position: Position,
+    /// The database's clock, in seconds since the epoch.
+    pub clock: f64,
+    /// The answer of each source, in order.
+    pub answers: Vec<Answer>,
+}
+
+/// What one source answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The groups, or why there are none.
+    pub result: Result<Vec<Group>, Failure>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A connection and what is known through it.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    connection: JoinHandle<()>,
+    timeouts: Timeouts,
+    columns: BTreeMap<String, Columns>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Closes the socket also when the server does not answer. No cancel request: some poolers do not survive one.
+        self.connection.abort();
+    }
+}
+
+impl Session {
+    pub(super) fn new(client: Client, connection: JoinHandle<()>, timeouts: Timeouts) -> Self {
+        Self { client, connection, timeouts, columns: BTreeMap::new() }
+    }
+
+    /// Whether the connection is known to be gone.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// The client, for statements of one's own inside [`Session::begin`] and [`Session::end`].
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Reads every source in one snapshot. A source that fails does not spoil the others.
+    pub async fn read(&mut self, sources: &[(&Source, Probe)], last: &Position) -> Result<Reading, Failure> {
+        let (position, clock) = self.begin().await?;
+        if position.is_behind(last) {
+            self.end().await?;
+            return Err(Failure {
+                connection_lost: true,
+                ..Failure::new(
+                    Reason::Behind,
+                    format!(
+                        "this standby's snapshot (xmin {}, xmax {}) is older than the last one read (xmin {}, xmax {})",
+                        position.xmin, position.xmax, last.xmin, last.xmax
+                    ),
+                )
+            });
+        }
+        let mut answers = Vec::with_capacity(sources.len());
+        for (source, probe) in sources {
+            self.batch("SAVEPOINT source").await?;
+            let started = Instant::now();
+            let result = self.read_source(source, probe).await;
+            match &result {
+                Err(failure) if failure.connection_lost => return Err(failure.clone()),
+                Err(_) => {
+                    // The columns may have changed: look again next time.
+                    self.columns.remove(&source.name);
+                    self.batch("ROLLBACK TO SAVEPOINT source").await?;
+                }
+                Ok(_) => self.batch("RELEASE SAVEPOINT source").await?,
+            }
+            answers.push(Answer { result, took: started.elapsed() });
+        }
+        self.end().await?;
+        Ok(Reading { position, clock, answers })
+    }
+
+    /// Opens the transaction, and pins what could change the meaning or the cost of a statement.
+    pub async fn begin(&self) -> Result<(Position, f64), Failure> {
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+             SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+             SET LOCAL search_path = public, pg_temp; SET LOCAL row_security = off; SET LOCAL timezone = 'UTC'; \
+             SET LOCAL datestyle = 'ISO'; SET LOCAL intervalstyle = 'postgres'; \
+             SET LOCAL standard_conforming_strings = on; \
+             SET LOCAL jit = off; SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0; \
+             SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text, pg_is_in_recovery()::text, \
+             extract(epoch FROM clock_timestamp())::text FROM pg_current_snapshot() AS s",
+            self.timeouts.statement.as_millis(),
+            self.timeouts.lock.as_millis(),
+        );
+        let messages = self.deadline(self.client.simple_query(&begin)).await?;
+        let row = messages.iter().find_map(|m| match m {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let text = |i| row.and_then(|row| row.get(i)).unwrap_or_default();
+        let broken = |_| Failure::new(Reason::Decode, "the server's answer about its snapshot makes no sense");
+        let position = Position {
+            xmin: text(0).parse().map_err(broken)?,
+            xmax: text(1).parse().map_err(broken)?,
+            standby: text(2) == "true",
+        };
+        let clock = text(3).parse().map_err(|_| Failure::new(Reason::Decode, "the server's clock makes no sense"))?;
+        Ok((position, clock))
+    }
+
+    /// Ends the transaction.
+    pub async fn end(&self) -> Result<(), Failure> {
+        self.batch("COMMIT").await
+    }
+
+    async fn batch(&self, statement: &str) -> Result<(), Failure> {
+        self.deadline(self.client.batch_execute(statement)).await
+    }
+
+    async fn deadline<T>(&self, step: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
+        match tokio::time::timeout(self.timeouts.deadline(), step).await {
+            Ok(result) => result.map_err(|e| Failure::of_query(&e)),
+            Err(_) => {
+                let limit = humantime::format_duration(self.timeouts.deadline());
+                Err(Failure::new(Reason::Timeout, format!("the server did not answer within {limit}")))
+            }
+        }
+    }
+
+    async fn read_source(&mut self, source: &Source, probe: &Probe) -> Result<Vec<Group>, Failure> {
+        let columns = match self.columns.get(&source.name) {
+            Some(columns) => columns.clone(),
+            None => {
+                let columns = self.describe(source).await?;
+                let lacking = lacking(source, &columns);
+                if !lacking.is_empty() {
+                    return Err(Failure::new(Reason::Missing, lacking.join("; ")));
+                }
+                self.columns.insert(source.name.clone(), columns.clone());
+                columns
+            }
+        };
+        self.answer(source, &columns, probe).await
+    }
+
+    /// Runs the statement of a poll; inside a transaction.
+    pub async fn answer(&self, source: &Source, columns: &Columns, probe: &Probe) -> Result<Vec<Group>, Failure> {
+        let (lo, hi): (Vec<i64>, Vec<i64>) = probe.ranges().into_iter().unzip();
+        let statement = sql::poll(source, columns, probe.limit);
+        let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+            [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY)];
+        // An unnamed statement with given types: prepared ones break behind a pooler in transaction mode.
+        let query = self.client.query_typed(&statement, &parameters);
+        let rows = self.deadline(query).await.map_err(|failure| in_file(source, None, failure))?;
+        rows.iter().map(|row| decode(source, row)).collect()
+    }
+
+    /// About how many rows the SELECT has, as the planner sees it, and the largest id; inside a transaction.
+    pub async fn extent(&self, source: &Source) -> Result<(i64, Option<i64>), Failure> {
+        let explain = format!("EXPLAIN (FORMAT JSON) SELECT id FROM (\n{}\n) AS execution", source.sql);
+        let plan = self.deadline(self.client.simple_query(&explain)).await?;
+        let plan = plan.iter().find_map(|m| match m {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        let plan: Option<serde_json::Value> = plan.and_then(|text| serde_json::from_str(text).ok());
+        let rows = plan.and_then(|plan| plan[0]["Plan"]["Plan Rows"].as_f64()).unwrap_or_default();
+        let newest = self.one(&format!("SELECT max(id)::int8 FROM (\n{}\n) AS execution", source.sql)).await?;
+        let newest = newest.try_get(0).map_err(|e| Failure::of_query(&e))?;
+        Ok((rows as i64, newest))
+    }
+
+    /// Runs a statement without parameters that returns one row.
+    pub async fn one(&self, statement: &str) -> Result<Row, Failure> {
+        let rows = self.deadline(self.client.query_typed(statement, &[])).await?;
+        rows.into_iter().next().ok_or_else(|| Failure::new(Reason::Decode, "no row where there should be one"))
+    }
+
+    /// The columns of the SELECT and their types; inside a transaction.
+    pub async fn describe(&self, source: &Source) -> Result<Columns, Failure> {
+        let (statement, before) = sql::describe(source);
+        let described = self.deadline(self.client.query_typed(&statement, &[])).await;
+        let rows = described.map_err(|failure| in_file(source, Some(before), failure))?;
+        let columns = rows.first().map(|row| row.columns()).unwrap_or_default();
+        Ok(columns.iter().map(|c| (c.name().to_owned(), column_type(c.type_()))).collect())
+    }
+}
+
+/// Says where in the SQL file an error is, when the server says where in the statement.
+fn in_file(source: &Source, before: Option<usize>, mut failure: Failure) -> Failure {
+    let line = before
+        .zip(failure.position)
+        .and_then(|(before, at)| (at as usize).checked_sub(before + 1))
+        .map(|offset| 1 + source.sql.chars().take(offset).filter(|&c| c == '\n').count());
+    failure.message = match line {
+        Some(line) => format!("{}.sql, line {line}: {}", source.name, failure.message),
+        None => format!("{}.sql: {}", source.name, failure.message),
+    };
+    failure
+}
+
+/// What the definition needs and the SELECT does not have, each with its remedy.
+pub fn lacking(source: &Source, columns: &Columns) -> Vec<String> {
+    let absent = source.columns().into_iter().filter(|(column, _)| !columns.contains_key(*column));
+    let absent = absent.map(|(column, key)| match key.as_str() {
+        "" => format!("{}.sql: the SELECT lacks the column \"{column}\", which every source needs", source.name),
+        key => format!("{}.toml: {key}: the SELECT has no column \"{column}\"", source.name),
+    });
+    let boolean = |c: &&str| columns.get(*c).is_some_and(|kind| *kind != ColumnType::Boolean);
+    let only = source.only().into_iter().chain(["done"]).filter(boolean);
+    let only = only.map(|column| format!("{}.sql: the column \"{column}\" is not boolean", source.name));
+    let id = columns.get("id").is_some_and(|kind| *kind != ColumnType::Number);
+    let id = id.then(|| format!("{}.sql: the column \"id\" is not bigint", source.name));
+    absent.chain(only).chain(id).collect()
+}
+
+fn column_type(kind: &Type) -> ColumnType {
+    match *kind {
+        Type::INT2 | Type::INT4 | Type::INT8 | Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC => ColumnType::Number,
+        Type::JSON | Type::JSONB => ColumnType::Json,
+        Type::BOOL => ColumnType::Boolean,
+        _ => ColumnType::Text,
+    }
+}
+
+/// Text whose bytes need not be UTF-8, as in a database with the encoding SQL_ASCII.
+struct Lossy(String);
+
+impl<'a> FromSql<'a> for Lossy {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(String::from_utf8_lossy(raw).into_owned()))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <&str as FromSql>::accepts(kind)
+    }
+}
+
+fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
+    let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
+    let (labels, by) = (source.labels.len(), source.by.len());
+    let label = |i| row.try_get::<_, Lossy>(i).map(|l| l.0).map_err(wrong);
+    let numbers = |i: usize| -> Result<Vec<u64>, Failure> {
+        let numbers: Vec<i64> = row.try_get(i).map_err(wrong)?;
+        Ok(numbers.into_iter().map(i64::unsigned_abs).collect())
+    };
+    let at = labels + by;
+    let group = Group {
+        set: (0..labels).map(label).collect::<Result<_, _>>()?,
+        by: (labels..at).map(label).collect::<Result<_, _>>()?,
+        done: row.try_get(at).map_err(wrong)?,
+        ids: row.try_get(at + 1).map_err(wrong)?,
+        newest: row.try_get(at + 2).map_err(wrong)?,
+        counts: numbers(at + 3)?,
+        sums: row.try_get(at + 4).map_err(wrong)?,
+        rejected: numbers(at + 5)?,
+    };
+    let fits = group.counts.len() == source.counts.len()
+        && group.sums.len() == source.sums.len()
+        && group.rejected.len() == source.values.len();
+    if fits {
+        Ok(group)
+    } else {
+        Err(Failure::new(Reason::Decode, format!("{}: a row of the wrong shape", source.name)))
+    }
+}

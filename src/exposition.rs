@@ -1,0 +1,201 @@
+//! Metrics as text: the Prometheus text format 0.0.4 and OpenMetrics 1.0, written by one encoder.
+
+pub mod accept;
+pub mod own;
+pub mod source;
+
+use std::fmt::Write;
+
+/// The two formats that are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus text format, version 0.0.4.
+    Text,
+    /// OpenMetrics text format, version 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The value of the header `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// What stands at the end of an exposition.
+    pub fn end(self) -> &'static str {
+        match self {
+            Self::Text => "",
+            Self::OpenMetrics => "# EOF\n",
+        }
+    }
+}
+
+/// Writes metric families one after the other.
+#[derive(Debug)]
+pub struct Encoder {
+    format: Format,
+    /// Whether OpenMetrics carries `_created`.
+    created: bool,
+    family: String,
+    out: String,
+}
+
+impl Encoder {
+    /// An encoder; `created` says whether OpenMetrics carries `_created` samples.
+    pub fn new(format: Format, created: bool) -> Self {
+        Self { format, created: created && format == Format::OpenMetrics, family: String::new(), out: String::new() }
+    }
+
+    /// The text so far, without an end mark.
+    pub fn finish(self) -> String {
+        self.out
+    }
+
+    /// Begins a family. A counter's name ends in `_total`, which OpenMetrics leaves to its samples.
+    pub fn family(&mut self, name: &str, kind: &str, unit: Option<&str>, help: &str) {
+        let base = if kind == "counter" { name.strip_suffix("_total").unwrap_or(name) } else { name };
+        self.family.clear();
+        self.family.push_str(base);
+        let shown = if self.format == Format::Text { name } else { base };
+        let _ = write!(self.out, "# HELP {shown} ");
+        escape(&mut self.out, help, self.format == Format::OpenMetrics);
+        let _ = write!(self.out, "\n# TYPE {shown} {kind}\n");
+        if let (Format::OpenMetrics, Some(unit)) = (self.format, unit) {
+            let _ = writeln!(self.out, "# UNIT {shown} {unit}");
+        }
+    }
+
+    /// A sample of a counter; `labels` come from [`labels`], `created` is in seconds since the epoch.
+    pub fn counter(&mut self, labels: &str, value: f64, created: Option<f64>) {
+        self.sample("_total", labels, "", value);
+        self.created(labels, created);
+    }
+
+    /// A sample of a gauge.
+    pub fn gauge(&mut self, labels: &str, value: f64) {
+        self.sample("", labels, "", value);
+    }
+
+    /// A histogram: `counts` are cumulative, one for each of `bounds` and one for all values.
+    pub fn histogram(&mut self, labels: &str, bounds: &[f64], counts: &[u64], sum: f64, created: Option<f64>) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        for (bound, count) in bounds.iter().chain([&f64::INFINITY]).zip(counts) {
+            let le = format!("{comma}le=\"{}\"", self.bound(*bound));
+            self.sample("_bucket", labels, &le, *count as f64);
+        }
+        self.sample("_sum", labels, "", sum);
+        self.sample("_count", labels, "", counts.last().copied().unwrap_or_default() as f64);
+        self.created(labels, created);
+    }
+
+    fn created(&mut self, labels: &str, created: Option<f64>) {
+        if let Some(created) = created.filter(|_| self.created) {
+            self.sample("_created", labels, "", created);
+        }
+    }
+
+    fn sample(&mut self, suffix: &str, labels: &str, more: &str, value: f64) {
+        self.out.push_str(&self.family);
+        self.out.push_str(suffix);
+        if !labels.is_empty() || !more.is_empty() {
+            self.out.push('{');
+            self.out.push_str(labels);
+            self.out.push_str(more);
+            self.out.push('}');
+        }
+        self.out.push(' ');
+        number(&mut self.out, value);
+        self.out.push('\n');
+    }
+
+    /// `le` as the Go client writes it, so that series go on when an exporter changes; OpenMetrics wants a float.
+    fn bound(&self, bound: f64) -> String {
+        if bound.is_infinite() {
+            return "+Inf".to_owned();
+        }
+        let exponent = bound.abs().log10().floor();
+        let text =
+            if bound != 0.0 && !(-4.0..21.0).contains(&exponent) { exponential(bound) } else { format!("{bound}") };
+        let is_float = text.contains(['.', 'e']);
+        if self.format == Format::OpenMetrics && !is_float { format!("{text}.0") } else { text }
+    }
+}
+
+/// A number as short as it can be without losing a bit.
+fn number(out: &mut String, value: f64) {
+    let _ = if value.is_nan() {
+        write!(out, "NaN")
+    } else if value.is_infinite() {
+        write!(out, "{}Inf", if value > 0.0 { '+' } else { '-' })
+    } else if value != 0.0 && !(1e-6..1e21).contains(&value.abs()) {
+        write!(out, "{}", exponential(value))
+    } else {
+        write!(out, "{value}")
+    };
+}
+
+/// As Go writes exponents: with a sign and two digits.
+fn exponential(value: f64) -> String {
+    let text = format!("{value:e}");
+    match text.split_once('e') {
+        Some((mantissa, exponent)) => match exponent.strip_prefix('-') {
+            Some(digits) => format!("{mantissa}e-{digits:0>2}"),
+            None => format!("{mantissa}e+{exponent:0>2}"),
+        },
+        None => text,
+    }
+}
+
+/// Labels as they stand between the braces of a sample.
+pub fn labels<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut out = String::new();
+    for (name, value) in pairs {
+        let _ = write!(out, "{}{name}=\"", if out.is_empty() { "" } else { "," });
+        escape(&mut out, value, true);
+        out.push('"');
+    }
+    out
+}
+
+/// Escapes backslash and line feed, and in label values (and OpenMetrics' help) the double quote.
+fn escape(out: &mut String, text: &str, quotes: bool) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if quotes => out.push_str("\\\""),
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(format: Format) -> String {
+        let mut encoder = Encoder::new(format, true);
+        encoder.family("x_total", "counter", None, "Say \"x\" \\ y.");
+        encoder.counter(&labels([("repo", "a\"b\\c\nd\u{1}é")]), 3.0, Some(12.5));
+        encoder.family("d_seconds", "histogram", Some("seconds"), "D.");
+        encoder.histogram("", &[0.0, 0.00001, 2.5, 90.0, 1e6], &[0, 1, 2, 2, 2, 3], 1e22, None);
+        encoder.family("g", "gauge", None, "G.");
+        [0.1, -3.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-7, 1_790_000_000.25]
+            .into_iter()
+            .for_each(|value| encoder.gauge("", value));
+        encoder.finish() + format.end()
+    }
+
+    #[test]
+    fn text() {
+        insta::assert_snapshot!(encode(Format::Text));
+    }
+
+    #[test]
+    fn openmetrics() {
+        insta::assert_snapshot!(encode(Format::OpenMetrics));
+    }
+}

@@ -1,0 +1,105 @@
+//! Totals of the series of one source, which only grow.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
+use super::Shape;
+
+/// Values of labels, in the order of the source's declaration.
+pub type Labels = Vec<String>;
+
+/// Whether the value of a new series may be shown yet.
+///
+/// A series whose first sample is already above 0 has no increase in Prometheus for what happened before it; so it is
+/// shown as 0 first, until a scrape has seen that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum Birth {
+    /// Its value is shown.
+    #[default]
+    Released,
+    /// Shown as 0, in no response yet.
+    Waiting,
+    /// Shown as 0 in a response made at this time (milliseconds on a steady clock). After a restart it waits again.
+    Seen(u64),
+}
+
+impl From<bool> for Birth {
+    fn from(held: bool) -> Self {
+        if held { Self::Waiting } else { Self::Released }
+    }
+}
+
+impl From<Birth> for bool {
+    fn from(birth: Birth) -> Self {
+        birth != Birth::Released
+    }
+}
+
+/// The series that share the labels which identify a set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Set {
+    /// Governs the metrics without other labels.
+    pub birth: Birth,
+    /// When the set was born, in milliseconds since the epoch.
+    pub created: i64,
+    /// Totals by the values of the other labels.
+    #[serde(with = "pairs")]
+    pub cells: BTreeMap<Labels, Cell>,
+}
+
+/// The totals for one combination of all labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Governs the metrics with other labels.
+    pub birth: Birth,
+    /// When the combination was born, in milliseconds since the epoch.
+    pub created: i64,
+    /// Whole-number measures.
+    pub counts: Vec<u64>,
+    /// Sums.
+    pub sums: Vec<f64>,
+}
+
+impl Set {
+    pub(super) fn new(shape: &Shape, birth: Birth, created: i64) -> Self {
+        let cells = shape.enumerated.iter().map(|by| (by.clone(), Cell::new(shape, birth, created))).collect();
+        Self { birth, created, cells }
+    }
+}
+
+impl Cell {
+    pub(super) fn new(shape: &Shape, birth: Birth, created: i64) -> Self {
+        Self { birth, created, counts: vec![0; shape.counts], sums: vec![0.0; shape.sums] }
+    }
+}
+
+/// Adds number by number.
+pub fn add<T: AddAssign + Copy>(to: &mut [T], more: &[T]) {
+    debug_assert_eq!(to.len(), more.len());
+    to.iter_mut().zip(more).for_each(|(to, more)| *to += *more);
+}
+
+/// A map whose keys are no strings, as a list of pairs.
+pub mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes the pairs in order.
+    pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    /// Reads pairs in any order.
+    pub fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}

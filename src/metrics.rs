@@ -1,0 +1,168 @@
+//! The exporter's metrics about itself, in a `prometheus` registry.
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::db::Reason;
+use crate::ledger::Ledger;
+use crate::source::Source;
+
+/// Handles on the exporter's own metrics. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// 1 when the last poll succeeded.
+    pub up: IntGauge,
+    /// Polls begun.
+    pub polls: IntCounter,
+    poll_failures: IntCounterVec,
+    /// How long the last poll took, in seconds.
+    pub last_poll_duration: Gauge,
+    /// When the last successful poll ended, in seconds since the epoch.
+    pub last_success: Gauge,
+    source_up: IntGaugeVec,
+    source_last_success: GaugeVec,
+    rejected: IntCounterVec,
+    series: IntGaugeVec,
+    overflowed: IntCounterVec,
+    rows: IntCounterVec,
+    gaps: IntGaugeVec,
+    gaps_dropped: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers everything, each series at 0.
+    pub fn new(sources: &[Source]) -> Self {
+        let registry = Registry::new();
+        let metrics = Self {
+            up: own(&registry, IntGauge::with_opts(opts("up", "Whether the last poll read every source."))),
+            polls: own(&registry, IntCounter::with_opts(opts("polls_total", "Polls begun."))),
+            poll_failures: own(
+                &registry,
+                IntCounterVec::new(
+                    opts("poll_failures_total", "Failures of polls and of sources in them."),
+                    &["reason"],
+                ),
+            ),
+            last_poll_duration: own(
+                &registry,
+                Gauge::with_opts(opts("last_poll_duration_seconds", "How long the last poll took.")),
+            ),
+            last_success: own(
+                &registry,
+                Gauge::with_opts(opts("last_success_timestamp_seconds", "When the last successful poll ended.")),
+            ),
+            source_up: own(
+                &registry,
+                IntGaugeVec::new(opts("source_up", "Whether the last poll read the source."), &["source"]),
+            ),
+            source_last_success: own(
+                &registry,
+                GaugeVec::new(
+                    opts("source_last_success_timestamp_seconds", "When a poll last read the source."),
+                    &["source"],
+                ),
+            ),
+            rejected: own(
+                &registry,
+                IntCounterVec::new(
+                    opts("rejected_values_total", "Values left out because they are no number or out of bounds."),
+                    &["source", "column"],
+                ),
+            ),
+            series: own(
+                &registry,
+                IntGaugeVec::new(
+                    opts("series", "Sets of identifying labels, as series.limit limits them."),
+                    &["source"],
+                ),
+            ),
+            overflowed: own(
+                &registry,
+                IntCounterVec::new(
+                    opts("series_overflowed_total", "Executions counted under __overflow__ because of series.limit."),
+                    &["source"],
+                ),
+            ),
+            rows: own(&registry, IntCounterVec::new(opts("rows_counted_total", "Executions counted."), &["source"])),
+            gaps: own(
+                &registry,
+                IntGaugeVec::new(opts("gaps", "Ranges of ids below the largest that no poll has seen."), &["source"]),
+            ),
+            gaps_dropped: own(
+                &registry,
+                IntCounterVec::new(
+                    opts("gaps_dropped_total", "Gaps given up because there were too many to watch."),
+                    &["source"],
+                ),
+            ),
+            registry,
+        };
+        let info = opts("build_info", "A constant 1, labelled with the version.");
+        let info = info.const_label("version", env!("CARGO_PKG_VERSION"));
+        own(&metrics.registry, IntGauge::with_opts(info)).set(1);
+        #[cfg(target_os = "linux")]
+        register(&metrics.registry, prometheus::process_collector::ProcessCollector::for_self());
+        for reason in Reason::ALL {
+            metrics.poll_failures.with_label_values(&[reason.as_str()]);
+        }
+        for source in sources {
+            metrics.source_up.with_label_values(&[&source.name]);
+            metrics.of(source, &Ledger::new(source.shape(1)));
+        }
+        metrics
+    }
+
+    /// Counts a failure.
+    pub fn failed(&self, reason: Reason) {
+        self.poll_failures.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// Notes whether a source was read, at `now` in seconds since the epoch.
+    pub fn source(&self, source: &Source, read: bool, now: f64) {
+        self.source_up.with_label_values(&[&source.name]).set(i64::from(read));
+        if read {
+            self.source_last_success.with_label_values(&[&source.name]).set(now);
+        }
+    }
+
+    /// Takes over what the ledger knows. Its numbers only grow, as counters must.
+    pub fn of(&self, source: &Source, ledger: &Ledger) {
+        let name = [source.name.as_str()];
+        let raise = |counter: &IntCounterVec, labels: &[&str], to: u64| {
+            let counter = counter.with_label_values(labels);
+            counter.inc_by(to.saturating_sub(counter.get()));
+        };
+        for (value, rejected) in source.values.iter().zip(ledger.rejected()) {
+            raise(&self.rejected, &[name[0], &value.column], *rejected);
+        }
+        raise(&self.rows, &name, ledger.rows());
+        raise(&self.overflowed, &name, ledger.overflowed());
+        raise(&self.gaps_dropped, &name, ledger.gaps_dropped());
+        self.series.with_label_values(&name).set(ledger.sets().len() as i64);
+        self.gaps.with_label_values(&name).set(ledger.gaps().len() as i64);
+    }
+
+    /// Everything, for an exposition.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("rsolv_exporter_{name}"), help)
+}
+
+/// Makes and registers one of the exporter's own metrics.
+fn own<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
+    // The names and labels are constants above: every start, and so every test, would show a slip.
+    let collector = collector.expect("the exporter's own metrics have valid names");
+    register(registry, collector.clone());
+    collector
+}
+
+fn register(registry: &Registry, collector: impl Collector + 'static) {
+    // Likewise: each constant name is registered once.
+    registry.register(Box::new(collector)).expect("the exporter's own metrics have names of their own");
+}

@@ -1,0 +1,232 @@
+//! The loop that reads the database, keeps the ledgers and publishes their pages.
+//!
+//! One poll: connect if needed; read all sources in one snapshot; apply the answers to the ledgers; where an answer was
+//! cut at the limit, read on (a long history, or an outage to catch up with), and finish with one snapshot of all
+//! sources; publish. Failures leave the last pages where they are, until they are stale.
+
+mod announce;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant};
+
+use crate::backoff::{Backoff, jitter, random};
+use crate::config::Settings;
+use crate::db::{Answer, Failure, Position, Reason, Session, Target};
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::published::{Page, Published};
+use crate::source::Source;
+use announce::Announcer;
+
+/// Rows read by the first statement of a source; later ones adapt to how long it took.
+const FIRST_LIMIT: usize = 20_000;
+/// Fewer rows than this are not worth a statement.
+const MIN_LIMIT: usize = 500;
+/// More rows than this would hold too many ids at once.
+const MAX_LIMIT: usize = 200_000;
+/// A statement that reads history should take about this long, and at most a tenth of `statement_timeout`.
+const CHUNK: Duration = Duration::from_secs(1);
+
+/// A source with what is known of it.
+#[derive(Debug)]
+pub struct Tracked {
+    /// The definition.
+    pub source: Source,
+    /// What has been counted.
+    pub ledger: Ledger,
+    page: Option<Arc<Page>>,
+    limit: usize,
+}
+
+/// Everything that a poll changes.
+#[derive(Debug)]
+pub struct Poller {
+    target: Target,
+    poll: crate::config::Poll,
+    birth_hold: Duration,
+    chunk: Duration,
+    created: bool,
+    /// The sources and their ledgers.
+    pub tracked: Vec<Tracked>,
+    session: Option<Session>,
+    position: Position,
+    metrics: Metrics,
+    published: Arc<Published>,
+    announcer: Announcer,
+}
+
+impl Poller {
+    /// A poller that has not connected yet.
+    pub fn new(settings: &Settings, sources: Vec<Source>, metrics: Metrics, published: Arc<Published>) -> Self {
+        let limit = settings.series.limit;
+        let tracked = sources.into_iter().map(|source| {
+            let ledger = Ledger::new(source.shape(limit));
+            Tracked { source, ledger, page: None, limit: FIRST_LIMIT }
+        });
+        Self {
+            tracked: tracked.collect(),
+            target: settings.target.clone(),
+            poll: settings.poll.clone(),
+            birth_hold: settings.series.birth_hold,
+            chunk: CHUNK.min(settings.target.timeouts().statement / 10),
+            created: settings.web.openmetrics_created,
+            session: None,
+            position: Position::default(),
+            metrics,
+            published,
+            announcer: Announcer::default(),
+        }
+    }
+
+    /// Polls until `stop` changes: the first time at once, then at the interval, missed ticks never in a burst.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut backoff = Backoff::new(self.poll.interval);
+        loop {
+            let started = Instant::now();
+            let result = tokio::select! {
+                result = self.poll() => result,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let next = match result {
+                // Only a connection is worth trying again early: a source that fails does so at every poll.
+                Err(failure) if failure.connection_lost => Instant::now() + backoff.next(random()),
+                _ => {
+                    backoff.reset();
+                    started + jitter(self.poll.interval, random())
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// One poll, with everything that tells of it.
+    pub async fn poll(&mut self) -> Result<(), Failure> {
+        let started = Instant::now();
+        self.metrics.polls.inc();
+        let result = self.read_and_publish().await;
+        if let Err(failure) = &result {
+            if failure.connection_lost {
+                self.session = None;
+                self.metrics.failed(failure.reason);
+                self.tracked.iter().for_each(|t| self.metrics.source(&t.source, false, 0.0));
+            }
+        } else {
+            self.metrics.last_success.set(now_ms() as f64 / 1000.0);
+        }
+        self.metrics.up.set(i64::from(result.is_ok()));
+        self.metrics.last_poll_duration.set(started.elapsed().as_secs_f64());
+        self.announcer.polled(&self.target, result.as_ref().err().filter(|f| f.connection_lost));
+        result
+    }
+
+    async fn read_and_publish(&mut self) -> Result<(), Failure> {
+        self.note_served();
+        let all: Vec<usize> = (0..self.tracked.len()).collect();
+        let mut failures: Vec<Option<Failure>> = vec![None; self.tracked.len()];
+        let mut reading = all.clone();
+        loop {
+            // When this fails, what earlier chunks brought is in the ledgers, and is shown after the next poll.
+            let more = self.read(&reading, &mut failures).await?;
+            if more.is_empty() && reading == all {
+                break;
+            }
+            // After the last chunk everything is read once more, so that all numbers are of one snapshot.
+            reading = if more.is_empty() { all.clone() } else { more };
+        }
+        let read: Vec<bool> = failures.iter().map(Option::is_none).collect();
+        self.publish(&read);
+        failures.into_iter().flatten().next().map_or(Ok(()), Err)
+    }
+
+    /// Reads some sources in one snapshot and applies the answers; returns those of which there is more to read.
+    async fn read(&mut self, which: &[usize], failures: &mut [Option<Failure>]) -> Result<Vec<usize>, Failure> {
+        let now = now_ms();
+        let session = match self.session.take().filter(|session| !session.is_closed()) {
+            Some(session) => self.session.insert(session),
+            None => self.session.insert(self.target.connect().await?),
+        };
+        let asked: Vec<_> =
+            which.iter().map(|&i| &self.tracked[i]).map(|t| (&t.source, t.ledger.probe(now, t.limit))).collect();
+        let reading = session.read(&asked, &self.position).await?;
+        let probes: Vec<_> = asked.into_iter().map(|(_, probe)| probe).collect();
+        self.position = reading.position;
+        let mut more = Vec::new();
+        for ((&i, probe), Answer { result, took }) in which.iter().zip(probes).zip(reading.answers) {
+            let tracked = &mut self.tracked[i];
+            let result = result.and_then(|groups| {
+                tracked
+                    .ledger
+                    .apply(&probe, groups, now)
+                    .map_err(|e| Failure::new(Reason::Duplicate, format!("{}.sql: {e}", tracked.source.name)))
+            });
+            match &result {
+                Ok(applied) => {
+                    tracked.ledger.expire_gaps(now - self.poll.gap_watch.as_millis() as i64);
+                    tracked.adapt(took, self.chunk, applied.more);
+                    if applied.more {
+                        self.announcer.progress(&tracked.source, &tracked.ledger);
+                        more.push(i);
+                    }
+                }
+                Err(failure) => {
+                    self.metrics.failed(failure.reason);
+                    if failure.reason == Reason::Timeout {
+                        tracked.limit = (tracked.limit / 4).max(MIN_LIMIT);
+                    }
+                }
+            }
+            self.announcer.source(&tracked.source, &tracked.ledger, result.as_ref().err());
+            failures[i] = result.err();
+        }
+        Ok(more)
+    }
+
+    /// Tells the ledgers which pages have been in a response.
+    fn note_served(&mut self) {
+        for tracked in &mut self.tracked {
+            if let Some(at) = tracked.page.as_ref().and_then(|page| page.served_at()) {
+                tracked.ledger.served(at);
+            }
+        }
+    }
+
+    /// Renders the sources that were `read` and swaps the pages.
+    fn publish(&mut self, read: &[bool]) {
+        let (now, wall) = (self.published.now(), now_ms() as f64 / 1000.0);
+        let hold = u64::try_from(self.birth_hold.as_millis()).unwrap_or(u64::MAX);
+        for (tracked, &read) in self.tracked.iter_mut().zip(read) {
+            let Tracked { source, ledger, page, .. } = tracked;
+            self.metrics.source(source, read, wall);
+            if read {
+                ledger.release(now, hold);
+                self.metrics.of(source, ledger);
+                *page =
+                    Some(Arc::new(Page::render(source, ledger, self.created, Instant::now(), self.poll.stale_after)));
+            }
+        }
+        self.published.publish(self.tracked.iter().filter_map(|t| t.page.clone()).collect());
+    }
+}
+
+impl Tracked {
+    /// Reads more rows at once when that is quick, fewer when it is slow.
+    fn adapt(&mut self, took: Duration, chunk: Duration, full: bool) {
+        if took > chunk {
+            self.limit = (self.limit / 2).max(MIN_LIMIT);
+        } else if full && took < chunk / 3 {
+            self.limit = (self.limit * 2).min(MAX_LIMIT);
+        }
+    }
+}
+
+/// Milliseconds since the epoch. Gaps age by it also while the exporter is down.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,78 @@
+//! Tells the log what changed, once per change and not once per poll.
+
+use std::collections::BTreeMap;
+
+use tokio::time::{Duration, Instant};
+
+use crate::db::{Failure, Target};
+use crate::ledger::Ledger;
+use crate::source::Source;
+
+/// While history is read, progress is told this often.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// What was said last.
+#[derive(Debug, Default)]
+pub struct Announcer {
+    database: Option<Option<String>>,
+    sources: BTreeMap<String, Option<String>>,
+    progress: BTreeMap<String, Instant>,
+}
+
+impl Announcer {
+    /// Whether the database could be read as a whole.
+    pub fn polled(&mut self, target: &Target, failure: Option<&Failure>) {
+        let said = failure.map(|f| f.message.clone());
+        if self.database.as_ref() == Some(&said) {
+            return;
+        }
+        match failure {
+            Some(f) => {
+                let Failure { reason, message, .. } = f;
+                tracing::error!(%reason, database = %target, "the database cannot be read: {message}; trying again");
+                detail(f);
+            }
+            None => tracing::info!(database = %target, "the database is being read"),
+        }
+        self.database = Some(said);
+    }
+
+    /// Whether a source could be read.
+    pub fn source(&mut self, source: &Source, ledger: &Ledger, failure: Option<&Failure>) {
+        let said = failure.map(|f| f.message.clone());
+        if self.sources.get(&source.name) == Some(&said) {
+            return;
+        }
+        match failure {
+            Some(f) => {
+                let Failure { reason, message, .. } = f;
+                tracing::error!(source = source.name, %reason, "the source cannot be read: {message}");
+                detail(f);
+            }
+            None if ledger.is_complete() => {
+                let (rows, open, gaps) = (ledger.rows(), ledger.open(), ledger.gaps().len());
+                tracing::info!(source = source.name, rows, open, gaps, "the source is being read");
+            }
+            // The first read goes on: it will be said at its end.
+            None => return,
+        }
+        self.sources.insert(source.name.clone(), said);
+    }
+
+    /// A chunk of a long read was counted.
+    pub fn progress(&mut self, source: &Source, ledger: &Ledger) {
+        let now = Instant::now();
+        let last = self.progress.entry(source.name.clone()).or_insert_with(|| now - PROGRESS);
+        if now - *last >= PROGRESS {
+            *last = now;
+            let id = ledger.high().unwrap_or_default();
+            tracing::info!(source = source.name, rows = ledger.rows(), id, "reading rows from before");
+        }
+    }
+}
+
+fn detail(failure: &Failure) {
+    if let Some(detail) = &failure.detail {
+        tracing::debug!(detail, "the server's words");
+    }
+}

@@ -1,0 +1,60 @@
+//! The command `serve`: the poll loop and the web side, from start to drain.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::config::Settings;
+use crate::metrics::Metrics;
+use crate::poll::Poller;
+use crate::published::Published;
+use crate::source::Source;
+use crate::web::{self, Site};
+
+/// Polls and serves until `stop` changes. Fails only if it cannot listen.
+pub async fn run(settings: &Settings, sources: Vec<Source>, stop: watch::Receiver<bool>) -> io::Result<()> {
+    let address = settings.web.listen_address;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {address} (web.listen_address): {e}")))?;
+    tracing::info!(address = %listener.local_addr()?, path = settings.web.telemetry_path, "listening");
+    if settings.state_file.is_none() {
+        tracing::warn!(
+            "state.file is not set: a restart recounts the tables, and after rows were deleted Prometheus takes that for new events"
+        );
+    }
+    let published = Arc::new(Published::default());
+    let metrics = Metrics::new(&sources);
+    let site = Site {
+        published: published.clone(),
+        metrics: metrics.clone(),
+        telemetry_path: settings.web.telemetry_path.clone(),
+        sources: sources.len(),
+    };
+    let poller = Poller::new(settings, sources, metrics, published);
+    let polling = tokio::spawn(poller.run(stop.clone()));
+    web::run(listener, Arc::new(site), stop).await;
+    // A panic in there has been logged; there is nothing left to do but to end.
+    let _ = polling.await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Becomes true at SIGTERM or SIGINT.
+pub fn stop_signal() -> io::Result<watch::Receiver<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        // When nobody listens any more, all has stopped already.
+        let _ = sender.send(true);
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,257 @@
+//! One event table to count: a SELECT (`queries/NAME.sql`) and the metrics over its columns (`queries/NAME.toml`).
+//!
+//! A [`Source`] exists only if its definition is sound; later stages rely on that. Whether the SELECT really has the
+//! columns is for the database to say, see [`Source::columns`].
+
+mod definition;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use crate::ledger::{Labels, Shape};
+
+/// The pairs in `queries/`, built into the binary.
+const SHIPPED: [(&str, &str, &str); 2] = [
+    (
+        "validation_executions",
+        include_str!("../queries/validation_executions.sql"),
+        include_str!("../queries/validation_executions.toml"),
+    ),
+    (
+        "mitigation_executions",
+        include_str!("../queries/mitigation_executions.sql"),
+        include_str!("../queries/mitigation_executions.toml"),
+    ),
+];
+
+/// The columns that every SELECT has.
+pub const REQUIRED: [&str; 3] = ["id", "done", "at"];
+
+/// A checked definition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// The name of the pair of files, without extension.
+    pub name: String,
+    /// The SELECT, without a trailing semicolon.
+    pub sql: String,
+    /// Label columns that identify a set of series and stand on every counter and histogram.
+    pub labels: Vec<String>,
+    /// The other label columns that some metric has.
+    pub by: Vec<String>,
+    /// What a label is when the column is NULL or empty.
+    pub missing: BTreeMap<String, String>,
+    /// Value columns with their bounds.
+    pub values: Vec<Value>,
+    /// What is exported, in the order of the file.
+    pub metrics: Vec<Metric>,
+    /// The whole-number measures of a group of rows, in the order in which the statement returns them.
+    pub counts: Vec<Count>,
+    /// The sums of a group of rows, likewise.
+    pub sums: Vec<Sum>,
+    /// Combinations of the values of `by` that every set has from its birth.
+    pub enumerated: Vec<Labels>,
+    /// The sequence that hands out the ids.
+    pub sequence: Option<String>,
+}
+
+/// A value column; what is outside its bounds is rejected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// The column.
+    pub column: String,
+    /// Whether only whole numbers are valid.
+    pub integer: bool,
+    /// The smallest valid value, at least 0.
+    pub min: f64,
+    /// The largest valid value.
+    pub max: f64,
+}
+
+/// A metric family.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// Its name; a counter's ends in `_total`.
+    pub name: String,
+    /// One sentence.
+    pub help: String,
+    /// The unit, which is also the last part of the name.
+    pub unit: Option<String>,
+    /// The label columns beside those of the source (of a gauge: all of them).
+    pub labels: Vec<String>,
+    /// Label values that exist at 0, by label.
+    pub enumerate: BTreeMap<String, Vec<String>>,
+    /// What is measured.
+    pub kind: Kind,
+}
+
+/// What a metric measures; numbers are positions in [`Source::counts`] and [`Source::sums`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// Rows counted.
+    Rows(usize),
+    /// The sum of a value column.
+    Sum(usize),
+    /// How a value column is distributed.
+    Histogram {
+        /// Upper bounds, inclusive, rising, finite.
+        buckets: Vec<f64>,
+        /// Where the cumulative count of the first bucket stands; the others follow, then the count of all values.
+        first: usize,
+        /// Where the sum stands.
+        sum: usize,
+    },
+    /// Gauge: rows that are not done.
+    Open,
+    /// Gauge: when the newest row was done.
+    Newest,
+}
+
+impl Kind {
+    /// The type as Prometheus calls it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Rows(_) | Self::Sum(_) => "counter",
+            Self::Histogram { .. } => "histogram",
+            Self::Open | Self::Newest => "gauge",
+        }
+    }
+}
+
+/// Rows that are counted: all that are done, or fewer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Count {
+    /// Only rows with a valid value in this one of [`Source::values`].
+    pub value: Option<usize>,
+    /// Only rows whose value is not above this bound.
+    pub le: Option<f64>,
+    /// Only rows where this boolean column is true.
+    pub only: Option<String>,
+}
+
+/// A sum over the rows that are done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sum {
+    /// Which of [`Source::values`].
+    pub value: usize,
+    /// Only rows where this boolean column is true.
+    pub only: Option<String>,
+}
+
+/// Something wrong with a definition, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file, as the user knows it.
+    pub file: String,
+    /// The key in it, empty for the file as a whole.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key.as_str() {
+            "" => write!(f, "{}: {}", self.file, self.message),
+            key => write!(f, "{}: {key}: {}", self.file, self.message),
+        }
+    }
+}
+
+impl Source {
+    /// The sources built into the binary.
+    pub fn shipped() -> Result<Vec<Self>, Vec<Problem>> {
+        let files = SHIPPED.map(|(name, sql, toml)| (name.to_owned(), sql.to_owned(), toml.to_owned()));
+        Self::parse(files.into(), "queries")
+    }
+
+    /// The sources in a directory: every `NAME.sql` with its `NAME.toml`.
+    pub fn load(dir: &Path) -> Result<Vec<Self>, Vec<Problem>> {
+        let shown = dir.display().to_string();
+        let problem = |file: &str, message: String| Problem { file: file.to_owned(), key: String::new(), message };
+        let entries = std::fs::read_dir(dir)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|e| vec![problem(&shown, format!("cannot read the directory of queries.dir: {e}"))])?;
+        let mut problems = Vec::new();
+        let mut texts: BTreeMap<(String, &str), String> = BTreeMap::new();
+        for path in entries.iter().map(std::fs::DirEntry::path) {
+            let name = path.file_stem().and_then(|s| s.to_str()).filter(|name| !name.starts_with('.'));
+            let extension = ["sql", "toml"].into_iter().find(|&e| path.extension().is_some_and(|x| x == e));
+            if let (Some(name), Some(extension)) = (name, extension) {
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => _ = texts.insert((name.to_owned(), extension), text),
+                    Err(e) => problems.push(problem(&path.display().to_string(), format!("cannot read the file: {e}"))),
+                }
+            }
+        }
+        let names: BTreeSet<String> = texts.keys().map(|(name, _)| name.clone()).collect();
+        let mut files = Vec::new();
+        for name in names {
+            match (texts.remove(&(name.clone(), "sql")), texts.remove(&(name.clone(), "toml"))) {
+                (Some(sql), Some(toml)) => files.push((name, sql, toml)),
+                (sql, _) => {
+                    let (there, lacks) = if sql.is_some() { ("sql", "toml") } else { ("toml", "sql") };
+                    let message = format!("there is no {name}.{lacks} beside it: a source is a pair of files");
+                    problems.push(problem(&format!("{shown}/{name}.{there}"), message));
+                }
+            }
+        }
+        if files.is_empty() && problems.is_empty() {
+            problems.push(problem(&shown, "no NAME.sql with NAME.toml in the directory of queries.dir".to_owned()));
+        }
+        match Self::parse(files, &shown) {
+            Ok(sources) if problems.is_empty() => Ok(sources),
+            Ok(_) => Err(problems),
+            Err(more) => Err(problems.into_iter().chain(more).collect()),
+        }
+    }
+
+    /// Parses pairs of (name, SQL, TOML) and checks them together; `dir` is for messages only.
+    pub fn parse(files: Vec<(String, String, String)>, dir: &str) -> Result<Vec<Self>, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut sources = Vec::new();
+        for (name, sql, toml) in files {
+            let (source, found) = definition::parse(&name, &sql, &toml, dir);
+            sources.push(source);
+            problems.extend(found);
+        }
+        definition::check_names(&sources, dir, &mut problems);
+        if problems.is_empty() { Ok(sources) } else { Err(problems) }
+    }
+
+    /// What the ledger has to know; `limit` is the setting `series.limit`.
+    pub fn shape(&self, limit: usize) -> Shape {
+        Shape {
+            counts: self.counts.len(),
+            sums: self.sums.len(),
+            values: self.values.len(),
+            enumerated: self.enumerated.clone(),
+            limit,
+        }
+    }
+
+    /// Every column that the SELECT must have, with the key of the definition that asks for it.
+    pub fn columns(&self) -> BTreeMap<&str, String> {
+        let mut columns: BTreeMap<&str, String> = BTreeMap::new();
+        let mut need = |column, by: String| _ = columns.entry(column).or_insert(by);
+        REQUIRED.into_iter().for_each(|c| need(c, String::new()));
+        self.labels.iter().for_each(|l| need(l, "labels".to_owned()));
+        for metric in &self.metrics {
+            metric.labels.iter().for_each(|l| need(l, format!("{} labels", metric.name)));
+        }
+        self.values.iter().for_each(|v| need(&v.column, format!("columns.{}", v.column)));
+        self.only().into_iter().for_each(|c| need(c, "where".to_owned()));
+        columns
+    }
+
+    /// The boolean columns that metrics are restricted by.
+    pub fn only(&self) -> BTreeSet<&str> {
+        let counts = self.counts.iter().filter_map(|c| c.only.as_deref());
+        counts.chain(self.sums.iter().filter_map(|s| s.only.as_deref())).collect()
+    }
+
+    /// What the label `column` is when it is missing.
+    pub fn missing(&self, column: &str) -> &str {
+        self.missing.get(column).map_or("unknown", String::as_str)
+    }
+}

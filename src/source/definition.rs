@@ -1,0 +1,442 @@
+//! From the text of a pair of files to a checked [`Source`], with every problem and not only the first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use toml::{Table, Value as Toml};
+
+use super::{Count, Kind, Metric, Problem, REQUIRED, Source, Sum, Value};
+
+/// Sums of values up to this stay finite and exact enough, whatever the number of rows.
+const MAX_VALUE: f64 = 1e18;
+
+#[derive(Deserialize)]
+struct RawColumn {
+    #[serde(default)]
+    integer: bool,
+    #[serde(default)]
+    min: f64,
+    #[serde(default = "max_value")]
+    max: f64,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, Toml>,
+}
+
+fn max_value() -> f64 {
+    MAX_VALUE
+}
+
+#[derive(Deserialize)]
+struct RawMetric {
+    name: String,
+    help: String,
+    unit: Option<String>,
+    #[serde(default)]
+    labels: Vec<String>,
+    #[serde(default)]
+    enumerate: BTreeMap<String, Vec<String>>,
+    #[serde(rename = "where")]
+    only: Option<String>,
+    sum: Option<String>,
+    value: Option<String>,
+    buckets: Option<Vec<f64>>,
+    of: Option<String>,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, Toml>,
+}
+
+struct Parser {
+    file: String,
+    problems: Vec<Problem>,
+    source: Source,
+}
+
+/// Parses one pair. The source is sound only if there are no problems.
+pub fn parse(name: &str, sql: &str, toml: &str, dir: &str) -> (Source, Vec<Problem>) {
+    let source = Source {
+        name: name.to_owned(),
+        sql: sql.trim_end().trim_end_matches(';').trim_end().to_owned(),
+        labels: Vec::new(),
+        by: Vec::new(),
+        missing: BTreeMap::new(),
+        values: Vec::new(),
+        metrics: Vec::new(),
+        counts: vec![Count { value: None, le: None, only: None }],
+        sums: Vec::new(),
+        enumerated: Vec::new(),
+        sequence: None,
+    };
+    let mut parser = Parser { file: format!("{dir}/{name}.toml"), problems: Vec::new(), source };
+    if parser.source.sql.is_empty() {
+        let problem = Problem { file: format!("{dir}/{name}.sql"), key: String::new(), message: "is empty".to_owned() };
+        parser.problems.push(problem);
+    }
+    match toml.parse::<Table>() {
+        Ok(table) => parser.file(table),
+        Err(e) => parser.problem("", e.to_string().trim_end().replace('\n', "\n    ")),
+    }
+    (parser.source, parser.problems)
+}
+
+impl Parser {
+    fn problem(&mut self, key: &str, message: impl Into<String>) {
+        self.problems.push(Problem { file: self.file.clone(), key: key.to_owned(), message: message.into() });
+    }
+
+    fn read<T: for<'de> Deserialize<'de>>(&mut self, key: &str, value: Toml) -> Option<T> {
+        value.try_into().map_err(|e| self.problem(key, e.to_string().trim_end().replace('\n', " "))).ok()
+    }
+
+    fn file(&mut self, mut table: Table) {
+        self.source.labels = table.remove("labels").and_then(|v| self.read("labels", v)).unwrap_or_default();
+        self.source.sequence = table.remove("sequence").and_then(|v| self.read("sequence", v));
+        self.source.missing = table.remove("missing").and_then(|v| self.read("missing", v)).unwrap_or_default();
+        let columns: BTreeMap<String, Toml> =
+            table.remove("columns").and_then(|v| self.read("columns", v)).unwrap_or_default();
+        columns.into_iter().for_each(|(name, value)| self.column(name, value));
+        for kind in ["counter", "histogram", "gauge"] {
+            let metrics: Vec<Toml> = table.remove(kind).and_then(|v| self.read(kind, v)).unwrap_or_default();
+            for (i, value) in metrics.into_iter().enumerate() {
+                let name = value.get("name").and_then(Toml::as_str).map(str::to_owned);
+                let key = name.map_or_else(|| format!("{kind}[{i}]"), |name| format!("{kind} {name}"));
+                if let Some(metric) = self.read::<RawMetric>(&key, value) {
+                    self.metric(kind, &key, metric);
+                }
+            }
+        }
+        for key in table.keys() {
+            self.problem(key, "unknown key; known are labels, sequence, missing, columns, counter, histogram, gauge");
+        }
+        if self.source.metrics.is_empty() && self.problems.is_empty() {
+            self.problem("", "declares no metric: add a [[counter]], [[histogram]] or [[gauge]]");
+        }
+        for label in self.source.labels.clone() {
+            self.label("labels", &label);
+        }
+        let labels: BTreeSet<_> =
+            self.source.metrics.iter().flat_map(|m| &m.labels).chain(&self.source.labels).collect();
+        let stray: Vec<_> = self.source.missing.keys().filter(|k| !labels.contains(k)).cloned().collect();
+        stray.iter().for_each(|k| self.problem(&format!("missing.{k}"), "is the label of no metric"));
+        self.enumerate();
+    }
+
+    fn column(&mut self, name: String, value: Toml) {
+        let key = format!("columns.{name}");
+        let Some(raw) = self.read::<RawColumn>(&key, value) else { return };
+        for k in raw.unknown.keys() {
+            self.problem(&format!("{key}.{k}"), "unknown key; known are integer, min, max");
+        }
+        if REQUIRED.contains(&name.as_str()) {
+            self.problem(&key, "is not a value column");
+        }
+        // Sums are counters or belong to histograms: they may not fall.
+        if !(raw.min >= 0.0 && raw.min <= raw.max && raw.max <= MAX_VALUE) {
+            self.problem(
+                &key,
+                format!("needs 0 <= min <= max <= {MAX_VALUE:e}, so that sums neither fall nor overflow"),
+            );
+        }
+        self.source.values.push(Value { column: name, integer: raw.integer, min: raw.min, max: raw.max });
+    }
+
+    fn metric(&mut self, kind: &str, key: &str, raw: RawMetric) {
+        for k in raw.unknown.keys() {
+            self.problem(&format!("{key}.{k}"), "unknown key");
+        }
+        self.name(kind, key, &raw);
+        for label in &raw.labels {
+            self.label(&format!("{key}.labels"), label);
+            if kind != "gauge" && self.source.labels.contains(label) {
+                self.problem(&format!("{key}.labels"), format!("\"{label}\" is on every metric already"));
+            }
+        }
+        for label in raw.enumerate.keys().filter(|l| !raw.labels.contains(l)) {
+            self.problem(&format!("{key}.enumerate.{label}"), "is not one of the metric's own labels");
+        }
+        let keys: [(&str, bool, &[&str]); 5] = [
+            ("where", raw.only.is_some(), &["counter", "histogram"]),
+            ("sum", raw.sum.is_some(), &["counter"]),
+            ("value", raw.value.is_some(), &["histogram"]),
+            ("buckets", raw.buckets.is_some(), &["histogram"]),
+            ("of", raw.of.is_some(), &["gauge"]),
+        ];
+        for (k, is_there, kinds) in keys {
+            if is_there && !kinds.contains(&kind) {
+                self.problem(&format!("{key}.{k}"), format!("is not a key of a {kind}"));
+            }
+        }
+        let only = raw.only.clone();
+        let measured = match kind {
+            "counter" => self.counter(key, &raw, only),
+            "histogram" => self.histogram(key, &raw, only),
+            _ => self.gauge(key, &raw),
+        };
+        let Some(measured) = measured else { return };
+        if kind != "gauge" {
+            for label in raw.labels.iter().filter(|l| !self.source.by.contains(l)).cloned().collect::<Vec<_>>() {
+                self.source.by.push(label);
+            }
+        }
+        self.source.metrics.push(Metric {
+            name: raw.name,
+            help: raw.help,
+            unit: raw.unit,
+            labels: raw.labels,
+            enumerate: raw.enumerate,
+            kind: measured,
+        });
+    }
+
+    fn name(&mut self, kind: &str, key: &str, raw: &RawMetric) {
+        let key = format!("{key}.name");
+        let name = raw.name.as_str();
+        let letter = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
+        if !name.starts_with(letter) || !name.chars().all(|c| letter(c) || c.is_ascii_digit()) {
+            self.problem(&key, "is not a valid metric name: letters, digits, '_' and ':', not starting with a digit");
+        }
+        if ["rsolv_exporter_", "process_"].iter().any(|p| name.starts_with(p)) {
+            self.problem(&key, "rsolv_exporter_ and process_ are for the exporter's own metrics");
+        }
+        if (kind == "counter") != name.ends_with("_total") {
+            self.problem(
+                &key,
+                if kind == "counter" { "a counter ends in _total" } else { "only a counter ends in _total" },
+            );
+        }
+        if let Some(suffix) = ["_bucket", "_count", "_sum", "_created", "_info"].iter().find(|s| name.ends_with(**s)) {
+            self.problem(&key, format!("may not end in {suffix}, which has a meaning of its own"));
+        }
+        let base = name.strip_suffix("_total").unwrap_or(name);
+        if raw.unit.as_ref().is_some_and(|unit| !base.ends_with(&format!("_{unit}"))) {
+            self.problem(&key, "does not end in its unit");
+        }
+        if raw.help.trim().is_empty() {
+            self.problem(&key.replace(".name", ".help"), "is empty");
+        }
+    }
+
+    fn label(&mut self, key: &str, label: &str) {
+        let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+        if !label.starts_with(letter)
+            || !label.chars().all(|c| letter(c) || c.is_ascii_digit())
+            || label.starts_with("__")
+            || label == "le"
+        {
+            self.problem(
+                key,
+                format!("\"{label}\" is not a valid label name: letters, digits and '_', not \"le\" or \"__…\""),
+            );
+        }
+        if REQUIRED.contains(&label) {
+            self.problem(key, format!("\"{label}\" is not a label column"));
+        }
+    }
+
+    /// The position of a value column; one without bounds of its own gets the widest.
+    fn value(&mut self, column: &str) -> usize {
+        let found = self.source.values.iter().position(|v| v.column == column);
+        found.unwrap_or_else(|| {
+            self.source.values.push(Value { column: column.to_owned(), integer: false, min: 0.0, max: MAX_VALUE });
+            self.source.values.len() - 1
+        })
+    }
+
+    fn counter(&mut self, _key: &str, raw: &RawMetric, only: Option<String>) -> Option<Kind> {
+        Some(match &raw.sum {
+            Some(column) => {
+                let value = self.value(column);
+                self.source.sums.push(Sum { value, only });
+                Kind::Sum(self.source.sums.len() - 1)
+            }
+            None if only.is_none() => Kind::Rows(0),
+            None => {
+                self.source.counts.push(Count { value: None, le: None, only });
+                Kind::Rows(self.source.counts.len() - 1)
+            }
+        })
+    }
+
+    fn histogram(&mut self, key: &str, raw: &RawMetric, only: Option<String>) -> Option<Kind> {
+        let buckets = raw.buckets.clone().unwrap_or_default();
+        if buckets.is_empty() || !buckets.iter().all(|b| b.is_finite()) || !buckets.is_sorted_by(|a, b| a < b) {
+            self.problem(
+                &format!("{key}.buckets"),
+                "must be finite numbers, each larger than the one before; +Inf is added by itself",
+            );
+        }
+        let Some(column) = &raw.value else {
+            self.problem(&format!("{key}.value"), "is missing: which column is distributed?");
+            return None;
+        };
+        let value = Some(self.value(column));
+        let first = self.source.counts.len();
+        let bound = |le| Count { value, le, only: only.clone() };
+        self.source.counts.extend(buckets.iter().map(|&le| bound(Some(le))));
+        self.source.counts.push(bound(None));
+        self.source.sums.push(Sum { value: value?, only });
+        Some(Kind::Histogram { buckets, first, sum: self.source.sums.len() - 1 })
+    }
+
+    fn gauge(&mut self, key: &str, raw: &RawMetric) -> Option<Kind> {
+        match raw.of.as_deref() {
+            Some("open") => {
+                for label in &raw.labels {
+                    let known = self.source.labels.contains(label) || self.source.by.contains(label);
+                    if !known {
+                        self.problem(
+                            &format!("{key}.labels"),
+                            format!("\"{label}\" is the label of no counter or histogram"),
+                        );
+                    }
+                }
+                Some(Kind::Open)
+            }
+            Some("newest") if raw.labels.is_empty() => Some(Kind::Newest),
+            Some("newest") => {
+                self.problem(&format!("{key}.labels"), "this gauge has no labels");
+                None
+            }
+            _ => {
+                self.problem(
+                    &format!("{key}.of"),
+                    "must be \"open\" (rows not done) or \"newest\" (when the newest was done)",
+                );
+                None
+            }
+        }
+    }
+
+    /// Every combination of the enumerated values, when all the other labels have some.
+    fn enumerate(&mut self) {
+        let counted = |m: &&Metric| !matches!(m.kind, Kind::Open | Kind::Newest);
+        let values = |label: &String| -> BTreeSet<String> {
+            let lists = self.source.metrics.iter().filter(counted).filter_map(|m| m.enumerate.get(label));
+            lists.flatten().cloned().collect()
+        };
+        let lists: Vec<_> = self.source.by.iter().map(values).collect();
+        self.source.enumerated = lists.iter().fold(vec![Vec::new()], |all, list| {
+            let with =
+                |v: &String| all.iter().map(|c| [c.as_slice(), std::slice::from_ref(v)].concat()).collect::<Vec<_>>();
+            list.iter().flat_map(with).collect()
+        });
+    }
+}
+
+/// No two families may claim one name, within a file or between files.
+pub fn check_names(sources: &[Source], dir: &str, problems: &mut Vec<Problem>) {
+    let mut owners: BTreeMap<String, String> = BTreeMap::new();
+    for source in sources {
+        for metric in &source.metrics {
+            let file = format!("{dir}/{}.toml", source.name);
+            let key = format!("{} {}.name", metric.kind.type_name(), metric.name);
+            let base = metric.name.strip_suffix("_total").unwrap_or(&metric.name);
+            if let Some(owner) = owners.insert(base.to_owned(), file.clone()) {
+                problems.push(Problem { file, key, message: format!("the name is taken already, in {owner}") });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        labels = ["repo"]
+        [columns]
+        ms = { min = 0 }
+        [[counter]]
+        name = "x_total"
+        help = "X."
+        labels = ["status"]
+        enumerate = { status = ["b", "a"] }
+        [[histogram]]
+        name = "x_ms"
+        help = "X."
+        value = "ms"
+        buckets = [1, 2.5]
+    "#;
+
+    fn problems(toml: &str) -> String {
+        let found = Source::parse(vec![("x".into(), "SELECT 1;\n".into(), toml.into())], "q").err().unwrap_or_default();
+        found.iter().map(|p| format!("{p}\n")).collect()
+    }
+
+    #[test]
+    fn a_definition_becomes_measures() {
+        let sources = Source::parse(vec![("x".into(), "SELECT 1;\n".into(), GOOD.into())], "q").unwrap();
+        let source = &sources[0];
+        assert_eq!(source.sql, "SELECT 1");
+        assert_eq!(source.enumerated, [["a"], ["b"]]);
+        assert_eq!(source.counts.len(), 1 + 3, "rows, two buckets, count");
+        assert_eq!(source.metrics[1].kind, Kind::Histogram { buckets: vec![1.0, 2.5], first: 1, sum: 0 });
+    }
+
+    #[test]
+    fn the_shipped_definitions_are_sound() {
+        assert_eq!(Source::shipped().map(|s| s.len()), Ok(2));
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once_with_file_and_key() {
+        insta::assert_snapshot!(problems(
+            r#"
+            labels = ["repo", "1st", "le"]
+            speed = 1
+            [missing]
+            nobody = "x"
+            [columns]
+            ms = { min = -1, typo = 2 }
+            n = { min = 3, max = 2 }
+            id = { min = 0 }
+            [[counter]]
+            name = "x"
+            help = "X."
+            colour = "red"
+            labels = ["repo"]
+            [[counter]]
+            help = "no name"
+            [[counter]]
+            name = "9x_total"
+            help = ""
+            buckets = [1]
+            [[histogram]]
+            name = "h_seconds_sum"
+            help = "H."
+            value = "ms"
+            unit = "seconds"
+            buckets = [2, 1]
+            [[histogram]]
+            name = "h_total"
+            help = "H."
+            buckets = [1, inf]
+            [[histogram]]
+            name = "h"
+            help = "H."
+            value = "ms"
+            buckets = "1, 2"
+            [[gauge]]
+            name = "rsolv_exporter_up"
+            help = "G."
+            of = "closed"
+            [[gauge]]
+            name = "g"
+            help = "G."
+            of = "open"
+            labels = ["planet"]
+            enumerate = { moon = ["1"] }
+            "#
+        ));
+    }
+
+    #[test]
+    fn bad_toml_is_shown_with_its_line() {
+        insta::assert_snapshot!(problems("labels = [\"repo\"\n[[counter]]"));
+    }
+
+    #[test]
+    fn one_name_belongs_to_one_family() {
+        let twice = format!("{GOOD}\n[[counter]]\nname = \"x_ms_total\"\nhelp = \"X.\"\n");
+        insta::assert_snapshot!(problems(&twice));
+    }
+}

@@ -1,0 +1,195 @@
+//! Composes the statements around the SELECT of a source. Pure text; nothing here talks to a database.
+
+use std::collections::BTreeMap;
+
+use crate::ledger::Probe;
+use crate::source::{Count, Source, Value};
+
+/// White space that is trimmed from labels and from numbers that came as strings.
+const SPACE: &str = r"E' \t\n\r\f\v'";
+/// A number as JSON writes it (RFC 8259, section 6); exponents are bounded, so that every match fits `numeric`.
+const NUMBER: &str = r"'^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?0*[0-9]{1,4})?$'";
+/// A longer string is not taken for a number.
+const MAX_DIGITS: usize = 400;
+
+/// How the value of a column is turned into a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnType {
+    /// Any SQL number.
+    Number,
+    /// `json` or `jsonb` holding a number or a string.
+    Json,
+    /// `boolean`.
+    Boolean,
+    /// Everything else, through its text.
+    Text,
+}
+
+/// The columns of a SELECT, as the database describes them.
+pub type Columns = BTreeMap<String, ColumnType>;
+
+/// An SQL identifier.
+pub fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// An SQL string literal, for any setting of `standard_conforming_strings`.
+pub fn literal(text: &str) -> String {
+    let escape = if text.contains('\\') { "E" } else { "" };
+    format!("{escape}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// A query that returns one row with the columns of the SELECT, without reading the table.
+///
+/// The second part is how many characters stand before the SELECT, to find a line in it from an error's position.
+pub fn describe(source: &Source) -> (String, usize) {
+    let before = "SELECT execution.* FROM (SELECT) AS one LEFT JOIN (SELECT * FROM (\n";
+    (format!("{before}{}\n) AS execution LIMIT 0) AS execution ON true", source.sql), before.chars().count())
+}
+
+/// The statement of a poll: one pass over the rows of the ranges `$1` to `$2` (arrays of `bigint`, inclusive, at most
+/// `limit` rows of each) gives every measure, grouped by labels and by whether the rows are done.
+///
+/// The SELECT stands inside a LATERAL with ORDER BY and LIMIT, so that the only sensible plan is the one wanted, whatever
+/// the statistics say: for each range, a descent into the primary key. `OFFSET 0` keeps values from being computed anew
+/// for every measure.
+pub fn poll(source: &Source, columns: &Columns, limit: usize) -> String {
+    let labels: Vec<String> = source.labels.iter().chain(&source.by).map(|l| ident(l)).collect();
+    let values = |f: &dyn Fn(&Value) -> String| source.values.iter().map(f).collect::<Vec<_>>();
+    let counts = source.counts.iter().map(|c| count(source, c)).collect();
+    let sums = source.sums.iter().map(|sum| {
+        let filter = sum.only.as_ref().map(|c| format!(" AND {}", ident(c))).unwrap_or_default();
+        format!("coalesce(sum({}) FILTER (WHERE done{filter}), 0)::float8", valid(&source.values[sum.value]))
+    });
+    let rejected = values(&|v| rejection(v, columns));
+
+    let mut outer: Vec<String> = labels.clone();
+    outer.push("done".to_owned());
+    outer.push("array_agg(id) AS ids".to_owned());
+    outer.push(
+        "extract(epoch FROM max(at) FILTER (WHERE done AND isfinite(at) AND at <= clock_timestamp()))::float8 AS newest"
+            .to_owned(),
+    );
+    outer.push(array("int8", "counts", counts));
+    outer.push(array("float8", "sums", sums.collect()));
+    outer.push(array("int8", "rejected", rejected));
+
+    let mut inner: Vec<String> = vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), "at".to_owned()];
+    inner.extend(source.labels.iter().chain(&source.by).map(|l| format!("{} AS {}", label(source, l), ident(l))));
+    inner.extend(source.only().into_iter().map(ident));
+    inner.extend(values(&|v| ident(&v.column)));
+    inner.extend(values(&|v| format!("{} AS {}", number(v, columns), valid(v))));
+
+    let list = |items: &[String], indent: &str| items.join(&format!(",\n{indent}"));
+    format!(
+        "SELECT\n  {outer}\nFROM (\n  SELECT\n    {inner}\n  FROM unnest($1::int8[], $2::int8[]) AS range (lo, hi)\n  \
+         CROSS JOIN LATERAL (\n    SELECT * FROM (\n{sql}\n    ) AS execution\n    WHERE execution.id BETWEEN range.lo AND range.hi\n    \
+         ORDER BY execution.id\n    LIMIT {limit}\n  ) AS execution\n  OFFSET 0\n) AS execution\nGROUP BY {keys}, done",
+        outer = list(&outer, "  "),
+        inner = list(&inner, "    "),
+        sql = source.sql,
+        keys = labels.join(", "),
+    )
+}
+
+/// The statement of a poll with its parameters filled in, to paste into psql.
+pub fn poll_filled_in(source: &Source, columns: &Columns, probe: &Probe) -> String {
+    let list = |pick: fn(&(i64, i64)) -> i64| {
+        let ids: Vec<String> = probe.ranges().iter().map(|range| pick(range).to_string()).collect();
+        format!("'{{{}}}'::int8[]", ids.join(","))
+    };
+    let (lo, hi) = (list(|r| r.0), list(|r| r.1));
+    // Only the composed part has parameters; a '$1' in the user's SELECT stays what it is.
+    poll(source, columns, probe.limit).replacen("unnest($1::int8[], $2::int8[])", &format!("unnest({lo}, {hi})"), 1)
+}
+
+fn array(kind: &str, name: &str, items: Vec<String>) -> String {
+    format!("ARRAY[\n    {}\n  ]::{kind}[] AS {name}", items.join(",\n    "))
+}
+
+/// The name under which the valid number of a column stands beside the column itself.
+fn valid(value: &Value) -> String {
+    ident(&format!("{} (valid)", value.column))
+}
+
+fn count(source: &Source, count: &Count) -> String {
+    let mut conditions = vec!["done".to_owned()];
+    if let Some(value) = count.value {
+        let valid = valid(&source.values[value]);
+        // Inclusive, as Prometheus defines `le`; width_bucket would put a value on a bound into the next bucket.
+        conditions.push(match count.le {
+            Some(le) => format!("{valid} <= {le}"),
+            None => format!("{valid} IS NOT NULL"),
+        });
+    }
+    conditions.extend(count.only.as_ref().map(|c| ident(c)));
+    format!("count(*) FILTER (WHERE {})", conditions.join(" AND "))
+}
+
+/// What a label is: trimmed, and something when it is missing.
+fn label(source: &Source, column: &str) -> String {
+    format!("coalesce(nullif(btrim({}::text, {SPACE}), ''), {})", ident(column), literal(source.missing(column)))
+}
+
+/// The number of a done row, or NULL when there is none or when it is out of bounds.
+fn number(value: &Value, columns: &Columns) -> String {
+    let column = ident(&value.column);
+    let (kind, whole) = if value.integer { ("int8", true) } else { ("float8", false) };
+    let bounded = |x: &str| {
+        let whole = if whole { format!(" AND {x} = trunc({x})") } else { String::new() };
+        format!("CASE WHEN {x} BETWEEN {} AND {}{whole} THEN {x}::{kind} END", value.min, value.max)
+    };
+    let string = |text: &str| {
+        let trimmed = format!("btrim({text}, {SPACE})");
+        let is_number = format!("length({text}) <= {MAX_DIGITS} AND {trimmed} ~ {NUMBER}");
+        format!("WHEN {is_number} THEN {}", bounded(&format!("{trimmed}::numeric")))
+    };
+    match columns.get(&value.column) {
+        Some(ColumnType::Number) => format!("CASE WHEN done THEN {} END", bounded(&column)),
+        Some(ColumnType::Json) => {
+            let json = format!("{column}::jsonb");
+            let text = format!("({json} #>> '{{}}')");
+            format!(
+                "CASE\n      WHEN done IS NOT TRUE THEN NULL\n      WHEN jsonb_typeof({json}) = 'number' THEN {}\n      \
+                 WHEN jsonb_typeof({json}) <> 'string' THEN NULL\n      {}\n    END",
+                bounded(&format!("({json})::numeric")),
+                string(&text),
+            )
+        }
+        _ => {
+            let text = format!("{column}::text");
+            format!("CASE\n      WHEN done IS NOT TRUE THEN NULL\n      {}\n    END", string(&text))
+        }
+    }
+}
+
+/// How many values there are that are no valid number: not NULL, JSON null or the empty string, and yet without one.
+fn rejection(value: &Value, columns: &Columns) -> String {
+    let column = ident(&value.column);
+    let missing = match columns.get(&value.column) {
+        Some(ColumnType::Number) => String::new(),
+        Some(ColumnType::Json) => format!(" AND {column}::jsonb NOT IN ('null', '\"\"')"),
+        _ => format!(" AND {column}::text <> ''"),
+    };
+    format!("count(*) FILTER (WHERE done AND {} IS NULL AND {column} IS NOT NULL{missing})", valid(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_survive_both_settings_of_standard_conforming_strings() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal(r"a\b'c"), r"E'a\\b''c'");
+        assert_eq!(ident("a\"b"), "\"a\"\"b\"");
+    }
+
+    #[test]
+    fn the_statement_of_a_poll() {
+        let sources = Source::shipped().unwrap();
+        let columns = [("duration_ms", ColumnType::Number), ("trust_score", ColumnType::Json)];
+        let columns = columns.map(|(name, kind)| (name.to_owned(), kind)).into();
+        insta::assert_snapshot!(poll(&sources[1], &columns, 1000));
+    }
+}

@@ -1,0 +1,153 @@
+#!/bin/sh
+# Installs what the tests and the demo need and this machine lacks:
+#
+#     tests/setup.sh postgres      PostgreSQL server, 13 or later
+#     tests/setup.sh prometheus    Prometheus, promtool, Alertmanager, amtool
+#
+# Says nothing when everything is there. Only programs are installed: no
+# service is started or left enabled, and no PostgreSQL cluster is created.
+set -eu
+
+fail() {
+    printf 'setup: ' >&2
+    printf '%s\n' "$@" >&2
+    exit 1
+}
+
+say() {
+    printf 'setup: %s\n' "$*" >&2
+}
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+# Whether the directory $1 holds the programs of a PostgreSQL server 13+.
+server_in() {
+    [ -x "$1/initdb" ] && [ -x "$1/postgres" ] || return 1
+    major=$("$1/postgres" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
+    [ "${major:-0}" -ge 13 ]
+}
+
+have_postgres() {
+    if [ -n "${RSOLV_TEST_PG_BIN:-}" ]; then
+        server_in "$RSOLV_TEST_PG_BIN" ||
+            fail "RSOLV_TEST_PG_BIN=$RSOLV_TEST_PG_BIN has no PostgreSQL server 13 or later"
+        return 0
+    fi
+    path=$(command -v postgres || true)
+    [ -n "$path" ] && server_in "${path%/*}" && return 0
+    for bin in /usr/lib/postgresql/*/bin; do
+        server_in "$bin" && return 0
+    done
+    return 1
+}
+
+have_prometheus() {
+    have prometheus && have promtool && have_alertmanager
+}
+
+have_alertmanager() {
+    have amtool && { have prometheus-alertmanager || have alertmanager; }
+}
+
+# Sets what is missing and why of the part $1 of the set-up.
+describe() {
+    case $1 in
+    postgres)
+        packages=postgresql
+        services= # without a cluster, its service has nothing to start
+        purpose='a throwaway PostgreSQL server for tests and demo'
+        by_hand='Install PostgreSQL 13 or later and put its initdb and postgres on PATH, or set
+RSOLV_TEST_PG_BIN to their directory.'
+        ;;
+    prometheus)
+        packages=
+        { have prometheus && have promtool; } || packages=prometheus
+        have_alertmanager || packages="$packages prometheus-alertmanager"
+        services=$packages
+        purpose='real scrapes and alerts in the tests'
+        by_hand='Install Prometheus and Alertmanager and put prometheus, promtool, alertmanager
+and amtool on PATH.'
+        ;;
+    *) fail "there is nothing called '$1' to set up" 'usage: tests/setup.sh [postgres] [prometheus]' ;;
+    esac
+}
+
+# Package scripts ask policy-rc.d whether they may start a service.
+policy=/usr/sbin/policy-rc.d
+saved_policy=$policy.before-rsolv-setup
+# They create a running cluster unless this file says not to.
+cluster_conf=/etc/postgresql-common/createcluster.d/zz-rsolv-setup.conf
+log=
+
+forbid_services() {
+    # One that an interrupted run has left is not worth keeping.
+    if [ -e "$policy" ] && ! grep -q rsolv-setup "$policy"; then
+        mv "$policy" "$saved_policy"
+    fi
+    printf '#!/bin/sh\n# rsolv-setup: no service starts while its package is installed\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    mkdir -p "${cluster_conf%/*}"
+    echo 'create_main_cluster = false' >"$cluster_conf"
+}
+
+restore() {
+    rm -f "$policy" "$cluster_conf"
+    if [ -e "$saved_policy" ]; then mv "$saved_policy" "$policy"; fi
+    if [ -n "$log" ]; then rm -f "$log"; fi
+    # Without PostgreSQL there was no such folder.
+    rmdir "${cluster_conf%/*}" /etc/postgresql-common 2>/dev/null || true
+}
+
+apt() {
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
+        -o APT::Install-Recommends=false "$@" </dev/null >>"$log" 2>&1
+}
+
+install() {
+    # A second run would take this one's precautions away too early.
+    exec 9>/run/lock/rsolv-setup.lock
+    flock 9
+    trap restore EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    log=$(mktemp)
+    forbid_services
+    # Old lists name packages that the servers no longer have. Without any
+    # network the lists and packages that are there may still do.
+    apt update || say 'apt-get update failed; going on with the package lists that are here'
+    # shellcheck disable=SC2086 # several words
+    if ! apt install $packages; then
+        tail -n 25 "$log" >&2
+        fail "apt-get install $packages failed; its last words are above"
+    fi
+    # What has just been installed would start with the next boot.
+    if [ -n "$services" ] && have systemctl; then
+        # shellcheck disable=SC2086 # several words
+        systemctl disable $services >>"$log" 2>&1 || say "could not disable the services: $services"
+    fi
+    restore
+    trap - EXIT INT TERM HUP
+    exec 9>&-
+}
+
+[ $# -gt 0 ] || fail 'usage: tests/setup.sh [postgres] [prometheus]'
+for part in "$@"; do
+    describe "$part"
+    "have_$part" && continue
+    have apt-get || fail "no apt-get here to install what is missing ($purpose)." "$by_hand"
+    if [ "$(id -u)" -ne 0 ]; then
+        have sudo || fail "$packages missing: $purpose. Run as root:" \
+            "    tests/setup.sh $part"
+        say "asking sudo for root, to install $packages: $purpose"
+        # sudo drops most of the environment; none of it is needed.
+        sudo -- sh "$0" "$part" || fail 'that failed. Run as root:' "    tests/setup.sh $part"
+        continue
+    fi
+    say "installing $packages with apt-get: $purpose"
+    say 'this can take a minute'
+    install
+    "have_$part" || fail "apt-get has installed $packages, but something is still missing." "$by_hand"
+    say "$part is installed; no service was started"
+done

@@ -1,0 +1,25 @@
+//! The harness: real servers, and the real exporter, for tests and the demo.
+//!
+//! A [`cluster::Cluster`] is a throwaway PostgreSQL server, a
+//! [`database::Database`] one test's own database on it, an
+//! [`exporter::Exporter`] the real binary as a child process. A
+//! [`proxy::Proxy`] between the two breaks the network on command, and a
+//! [`prometheus::Prometheus`] scrapes like the one in production.
+//!
+//! Nothing here sleeps for a fixed time: what has to happen is waited for,
+//! with a deadline and an error that says what did not happen.
+#![allow(dead_code, reason = "the tests and the demo each use a part of it")]
+
+pub mod cluster;
+pub mod database;
+pub mod execution;
+pub mod exporter;
+pub mod failure;
+pub mod http;
+pub mod installation;
+pub mod metrics;
+pub mod ports;
+pub mod process;
+pub mod prometheus;
+pub mod proxy;
+pub mod scratch;
