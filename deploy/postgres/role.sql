@@ -41,16 +41,19 @@ SELECT format('CREATE ROLE %I', :'role')
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'role')
 \gexec
 
-ALTER ROLE :"role" LOGIN NOINHERIT NOCREATEDB NOCREATEROLE CONNECTION LIMIT :limit;
+ALTER ROLE :"role" LOGIN NOINHERIT CONNECTION LIMIT :limit;
 
--- Only a superuser may even name these attributes in ALTER ROLE, and managed databases give out no
--- superuser: so they are named only where there is something to take away.
+-- Who does not have these attributes (most of them are a superuser's) may not even name them in ALTER
+-- ROLE, and managed databases give out no superuser: so they are named only where there is something
+-- to take away.
 SELECT format('ALTER ROLE %I %s', rolname, concat_ws(' ',
          CASE WHEN rolsuper THEN 'NOSUPERUSER' END,
+         CASE WHEN rolcreatedb THEN 'NOCREATEDB' END,
+         CASE WHEN rolcreaterole THEN 'NOCREATEROLE' END,
          CASE WHEN rolreplication THEN 'NOREPLICATION' END,
          CASE WHEN rolbypassrls THEN 'NOBYPASSRLS' END))
 FROM pg_roles
-WHERE rolname = :'role' AND (rolsuper OR rolreplication OR rolbypassrls)
+WHERE rolname = :'role' AND (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls)
 \gexec
 
 -- NOINHERIT alone would still allow SET ROLE: memberships go.

@@ -63,6 +63,8 @@ def must(*command, **options):
 
 
 def postgres_bin():
+    if os.environ.get("RSOLV_TEST_PG_BIN"):
+        return pathlib.Path(os.environ["RSOLV_TEST_PG_BIN"])
     candidates = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(p.split("/")[4]))
     if candidates:
         return pathlib.Path(candidates[-1])
@@ -115,6 +117,8 @@ class Postgres:
         self.count += 1
         name = f"rsolv{self.count}"
         must("psql", "-Xqc", f"CREATE DATABASE {name}", env=self.env())
+        # As it is from PostgreSQL 15 on.
+        must("psql", "-Xqc", "REVOKE CREATE ON SCHEMA public FROM PUBLIC", env=self.env(name))
         must("psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-f", ROOT / "tests/support/schema.sql",
              env=self.env(name))
         return name

@@ -8,12 +8,14 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-# What is missing is installed where that is possible without asking, and named otherwise.
+tests/setup.sh postgres prometheus
+
+# What else is missing is installed where that is possible without asking, and named otherwise.
 missing=()
 command -v curl >/dev/null || missing+=(curl)
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
-compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
+command -v strace >/dev/null || missing+=(strace)
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 if ((${#missing[@]})); then
   echo "tests/deploy: missing: ${missing[*]}"
@@ -24,11 +26,6 @@ if ((${#missing[@]})); then
     exit 1
   fi
 fi
-
-# Without these some checks are skipped.
-for program in prometheus strace cargo; do
-  command -v "$program" >/dev/null || echo "tests/deploy: no $program: what needs it is left out"
-done
 
 venv=.tools/deploy-venv
 if ! cmp -s tests/deploy/requirements.txt "$venv/requirements.txt"; then

@@ -122,8 +122,8 @@ def test_running_it_again_repairs_a_role_that_has_drifted(postgres, role):
         GRANT UPDATE (full_path) ON repositories TO rsolv_exporter;
         GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO rsolv_exporter;
         GRANT CREATE ON SCHEMA public TO rsolv_exporter;
-        GRANT pg_write_all_data TO rsolv_exporter;
-        ALTER ROLE rsolv_exporter SUPERUSER CREATEDB INHERIT BYPASSRLS CONNECTION LIMIT -1 PASSWORD 'kept';
+        GRANT pg_monitor TO rsolv_exporter;
+        ALTER ROLE rsolv_exporter SUPERUSER CREATEDB CREATEROLE INHERIT BYPASSRLS CONNECTION LIMIT -1 PASSWORD 'kept';
         ALTER ROLE rsolv_exporter SET statement_timeout = 0;
         ALTER ROLE rsolv_exporter SET work_mem = '1GB';""")
     postgres.query(role, f"ALTER ROLE rsolv_exporter IN DATABASE {role} SET default_transaction_read_only = off")
