@@ -197,6 +197,19 @@ def test_compose_names_are_those_of_the_configuration():
     assert all((ROOT / "alerts").glob(pattern) for pattern in prometheus["rule_files"])
 
 
+def test_compose_grafana_finds_what_is_provisioned():
+    services = compose()["services"]
+    mounts = dict(v.split(":")[:2] for v in services["grafana"]["volumes"])
+    assert mounts["../dashboards/provisioning"] == "/etc/grafana/provisioning"
+    provisioning = ROOT / "dashboards/provisioning"
+    for file in (provisioning / "dashboards").glob("*.yml"):
+        for provider in yaml.safe_load(file.read_text())["providers"]:
+            assert provider["options"]["path"] == mounts["../dashboards"]
+    for file in (provisioning / "datasources").glob("*.yml"):
+        for source in yaml.safe_load(file.read_text())["datasources"]:
+            assert re.match(r"http://([\w-]+):", source["url"]).group(1) in services
+
+
 def test_compose_role_script(postgres, database):
     """With the path at which the container has role.sql replaced by the one here."""
     text = (DEPLOY / "compose/create-role.sh").read_text()

@@ -204,7 +204,7 @@ def test_end_to_end(postgres, database, exporter, tmp_path):
 
     try:
         start("exporter", exporter, "serve",
-              f"--web.listen-address=127.0.0.1:{port}", f"--state.file={tmp_path}/state/state",
+              f"--web.listen-address=127.0.0.1:{port}", f"--state.file={tmp_path}/state",
               "--poll.interval=1s", "--series.birth-hold=3s",
               env=os.environ | {"DATABASE_URL": f"postgres://rsolv_exporter@/{database}?host={postgres.home}"})
         wait_for(f"http://127.0.0.1:{port}/-/ready")
