@@ -6,4 +6,5 @@
 mod support;
 
 mod demo_runs;
+mod outages;
 mod support_works;
