@@ -3,10 +3,13 @@
 #
 #     tests/setup.sh postgres      PostgreSQL server, 13 or later
 #     tests/setup.sh prometheus    Prometheus, promtool, Alertmanager, amtool
+#     tests/setup.sh pgbouncer     PgBouncer
 #
 # Says nothing when everything is there. Only programs are installed: no
 # service is started or left enabled, and no PostgreSQL cluster is created.
 set -eu
+
+usage='usage: tests/setup.sh [postgres] [prometheus] [pgbouncer]'
 
 fail() {
     printf 'setup: ' >&2
@@ -47,6 +50,11 @@ have_prometheus() {
     have prometheus && have promtool && have_alertmanager
 }
 
+have_pgbouncer() {
+    # It is in /usr/sbin, which is not on every user's PATH.
+    have pgbouncer || [ -x /usr/sbin/pgbouncer ]
+}
+
 have_alertmanager() {
     have amtool && { have prometheus-alertmanager || have alertmanager; }
 }
@@ -70,7 +78,13 @@ RSOLV_TEST_PG_BIN to their directory.'
         by_hand='Install Prometheus and Alertmanager and put prometheus, promtool, alertmanager
 and amtool on PATH.'
         ;;
-    *) fail "there is nothing called '$1' to set up" 'usage: tests/setup.sh [postgres] [prometheus]' ;;
+    pgbouncer)
+        packages=pgbouncer
+        services=pgbouncer
+        purpose='a real connection pooler in the tests'
+        by_hand='Install PgBouncer and put pgbouncer on PATH.'
+        ;;
+    *) fail "there is nothing called '$1' to set up" "$usage" ;;
     esac
 }
 
@@ -132,7 +146,7 @@ install() {
     exec 9>&-
 }
 
-[ $# -gt 0 ] || fail 'usage: tests/setup.sh [postgres] [prometheus]'
+[ $# -gt 0 ] || fail "$usage"
 for part in "$@"; do
     describe "$part"
     "have_$part" && continue

@@ -7,4 +7,5 @@ mod support;
 
 mod demo_runs;
 mod outages;
+mod pgbouncer;
 mod support_works;

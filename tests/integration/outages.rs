@@ -37,12 +37,12 @@ const RECOVERY: Duration = Duration::from_secs(10);
 const FLAT: f64 = 24e6;
 
 /// An exporter that reads a database through a proxy, and what it has to have counted.
-struct Trial<'c> {
-    db: Database<'c>,
-    proxy: Proxy,
-    exporter: Exporter,
+pub struct Trial<'c> {
+    pub db: Database<'c>,
+    pub proxy: Proxy,
+    pub exporter: Exporter,
     repo: i64,
-    inserted: f64,
+    pub inserted: f64,
     memory: f64,
 }
 
@@ -63,7 +63,7 @@ impl<'c> Trial<'c> {
         Self::launch("postgres", port, db, flags).await
     }
 
-    async fn launch(role: &str, port: u16, db: Database<'c>, flags: &[&str]) -> Self {
+    pub async fn launch(role: &str, port: u16, db: Database<'c>, flags: &[&str]) -> Self {
         let proxy = Proxy::to(port);
         let url = db.url_through(proxy.port()).replace("postgres@", &format!("{role}@"));
         let repo = db.repository("RSOLV-dev/demo").await;
@@ -76,7 +76,7 @@ impl<'c> Trial<'c> {
     }
 
     /// Inserts validations, which are to be counted.
-    async fn insert(&mut self, count: u32) {
+    pub async fn insert(&mut self, count: u32) {
         for _ in 0..count {
             self.db.insert(Validation::completed(self.repo, "{}")).await;
         }
@@ -84,7 +84,7 @@ impl<'c> Trial<'c> {
     }
 
     /// Waits until a poll has failed for `reason` and the data is withdrawn.
-    async fn fails(&self, reason: &str) -> Metrics {
+    pub async fn fails(&self, reason: &str) -> Metrics {
         let what = format!("a failure with reason {reason}, and no data");
         let metrics = self.exporter.wait_for(&what, |m| {
             m.value("rsolv_exporter_up", &[]) == Some(0.0)
@@ -95,7 +95,7 @@ impl<'c> Trial<'c> {
     }
 
     /// The database has just come back: waits until all that was inserted is counted, once, and looks back.
-    async fn recovers(&self) {
+    pub async fn recovers(&self) {
         let started = Instant::now();
         self.wait_counted().await;
         assert!(started.elapsed() < RECOVERY, "recovered only after {:?}", started.elapsed());
@@ -116,20 +116,20 @@ impl<'c> Trial<'c> {
     }
 
     /// How many log lines hold `text`.
-    fn logged(&self, text: &str) -> usize {
+    pub fn logged(&self, text: &str) -> usize {
         self.exporter.log().lines().filter(|line| line.contains(text)).count()
     }
 }
 
-fn up(metrics: &Metrics) -> bool {
+pub fn up(metrics: &Metrics) -> bool {
     metrics.value("rsolv_exporter_up", &[]) == Some(1.0)
 }
 
-fn validations(metrics: &Metrics) -> f64 {
+pub fn validations(metrics: &Metrics) -> f64 {
     metrics.sum("rsolv_validation_executions_total", &[])
 }
 
-fn failures(metrics: &Metrics, reason: &str) -> f64 {
+pub fn failures(metrics: &Metrics, reason: &str) -> f64 {
     metrics.sum("rsolv_exporter_poll_failures_total", &[("reason", reason)])
 }
 
@@ -139,7 +139,7 @@ fn memory(metrics: &Metrics) -> f64 {
 
 /// Definitions in `dir`: the validations, as shipped except that reading a new row takes as many seconds as the table
 /// `delay` says.
-async fn slow_queries(db: &Database<'_>, dir: &Path) {
+pub async fn slow_queries(db: &Database<'_>, dir: &Path) {
     db.batch("CREATE TABLE delay (seconds float8); INSERT INTO delay VALUES (0)").await;
     let sql = "SELECT e.id, e.completed_at AT TIME ZONE 'UTC' AS at, e.status::text AS status,
                  (SELECT pg_sleep(seconds) IS NOT NULL FROM delay WHERE e.id > 0) AS done
