@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests and the demo need and this machine lacks:
 #
+#     tests/setup.sh build         what compiling needs: a C compiler, OpenSSL's headers
 #     tests/setup.sh postgres      PostgreSQL server, 13 or later
 #     tests/setup.sh prometheus    Prometheus, promtool, Alertmanager, amtool
 #
@@ -43,6 +44,10 @@ have_postgres() {
     return 1
 }
 
+have_build() {
+    have cc && have pkg-config && pkg-config --exists openssl
+}
+
 have_prometheus() {
     have prometheus && have promtool && have_alertmanager
 }
@@ -54,6 +59,14 @@ have_alertmanager() {
 # Sets what is missing and why of the part $1 of the set-up.
 describe() {
     case $1 in
+    build)
+        packages=
+        have cc || packages=gcc
+        { have pkg-config && pkg-config --exists openssl; } || packages="$packages pkg-config libssl-dev"
+        services=
+        purpose='to compile the exporter, which speaks TLS by OpenSSL'
+        by_hand='Install a C compiler, pkg-config and the headers of OpenSSL 3.'
+        ;;
     postgres)
         packages=postgresql
         services= # without a cluster, its service has nothing to start
@@ -70,7 +83,7 @@ RSOLV_TEST_PG_BIN to their directory.'
         by_hand='Install Prometheus and Alertmanager and put prometheus, promtool, alertmanager
 and amtool on PATH.'
         ;;
-    *) fail "there is nothing called '$1' to set up" 'usage: tests/setup.sh [postgres] [prometheus]' ;;
+    *) fail "there is nothing called '$1' to set up" 'usage: tests/setup.sh [build] [postgres] [prometheus]' ;;
     esac
 }
 
@@ -132,7 +145,7 @@ install() {
     exec 9>&-
 }
 
-[ $# -gt 0 ] || fail 'usage: tests/setup.sh [postgres] [prometheus]'
+[ $# -gt 0 ] || fail 'usage: tests/setup.sh [build] [postgres] [prometheus]'
 for part in "$@"; do
     describe "$part"
     "have_$part" && continue
