@@ -2,8 +2,13 @@
 //!
 //! Each needs PostgreSQL and some Prometheus; `tests/setup.sh` installs both.
 
+#[path = "../demo/random.rs"]
+#[allow(dead_code, reason = "the demo needs more of it")]
+mod random;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod demo_runs;
+mod smoke;
+mod soak;
 mod support_works;
