@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint golden clean
+.PHONY: help demo test test-soak lint golden clean
 
 help: ## Say what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,10 @@ demo: ## See it work on a throwaway PostgreSQL (Ctrl-C ends it)
 test: lint ## Everything that must hold, on real servers
 	@tests/setup.sh postgres prometheus
 	cargo test --locked
+
+test-soak: ## Many concurrent writers, with 20 seeds (about 4 minutes)
+	@tests/setup.sh postgres
+	RSOLV_SOAK_SEEDS=20 cargo test --locked --test integration soak -- --nocapture
 
 lint: ## Static checks
 	cargo fmt --check

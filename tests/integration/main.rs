@@ -9,6 +9,8 @@ mod random;
 mod support;
 
 mod demo_runs;
+mod hostile;
 mod smoke;
 mod soak;
 mod support_works;
+mod values;

@@ -104,7 +104,7 @@ async fn soak(seed: u64) {
 
     let polls = Arc::new(Polls::default());
     let (stop, stopped) = watch::channel(false);
-    let scraper = tokio::spawn(scrape(exporter.clone(), polls.clone(), stopped));
+    let mut scraper = tokio::spawn(scrape(exporter.clone(), polls.clone(), stopped));
     let until = Instant::now() + WRITING;
     let mut writers = tokio::task::JoinSet::new();
     for number in 1..=WRITERS {
@@ -116,8 +116,14 @@ async fn soak(seed: u64) {
     writers.spawn(pairing.pair(until));
     let retained = polls.clone();
     writers.spawn(async move { retaining.retain(&retained, until).await });
-    while let Some(written) = writers.join_next().await {
-        truth.merge(written.unwrap_or_else(|error| panic!("seed {seed}: a writer: {error}")));
+    loop {
+        tokio::select! {
+            written = writers.join_next() => match written {
+                Some(written) => truth.merge(written.unwrap_or_else(|error| panic!("seed {seed}: a writer: {error}"))),
+                None => break,
+            },
+            ended = &mut scraper => panic!("seed {seed}: the scraper: {ended:?}"),
+        }
     }
 
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -134,14 +140,15 @@ async fn soak(seed: u64) {
     let end = exporter.wait_polls(3).await;
     assert_eq!(truth.differences(&end), [""; 0], "seed {seed}");
     stop.send(true).expect("the scraper waits for it");
-    let scrapes = scraper.await.unwrap_or_else(|error| panic!("seed {seed}: the scraper: {error}"));
+    let scrapes = scraper.await.unwrap_or_else(|error| panic!("seed {seed}: the scraper: {error:?}"));
 
     assert_eq!(end.sum("rsolv_exporter_poll_failures_total", &[]), 0.0, "seed {seed}: {}", exporter.log());
     for (kind, status) in
         [("validation", "pending"), ("validation", "running"), ("mitigation", "pending"), ("mitigation", "running")]
     {
         let open = end.sum(&format!("rsolv_{kind}_executions_open"), &[("status", status)]);
-        let truth = format!("SELECT count(*) FROM {kind}_executions WHERE status = '{status}' AND commit_sha <> 'seen'");
+        let truth =
+            format!("SELECT count(*) FROM {kind}_executions WHERE status = '{status}' AND commit_sha <> 'seen'");
         assert_eq!(open.to_string(), db.value(&truth).await, "seed {seed}: {kind} {status}");
     }
     let rows = last.sum("rsolv_exporter_rows_counted_total", &[]);

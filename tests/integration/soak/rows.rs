@@ -64,9 +64,9 @@ impl Row {
     /// `INSERT … RETURNING id` of several rows that have finished, all of one table.
     pub fn insert(rows: &[Self]) -> String {
         let table = rows[0].counted.table;
-        let values = rows
-            .iter()
-            .map(|row| format!("({}, 1, 'c0ffee', timezone('UTC', now()), now(), {})", row.repository_id, row.finished));
+        let values = rows.iter().map(|row| {
+            format!("({}, 1, 'c0ffee', timezone('UTC', now()), now(), {})", row.repository_id, row.finished)
+        });
         format!(
             "INSERT INTO {} (repository_id, issue_number, commit_sha, inserted_at, updated_at,
                status, data, error_message, {}, started_at, completed_at) VALUES {} RETURNING id",
@@ -112,11 +112,8 @@ fn put(random: &mut Random, data: &mut Value, (snake, camel): (&str, &str), valu
 fn validation(random: &mut Random, counted: &mut Counted, data: &mut Value) -> String {
     if random.chance(70.0) {
         let (passed, failed) = (random.between(0, 9), random.between(0, 9));
-        let spellings = [
-            ("tests_generated", "testsGenerated"),
-            ("tests_passed", "testsPassed"),
-            ("tests_failed", "testsFailed"),
-        ];
+        let spellings =
+            [("tests_generated", "testsGenerated"), ("tests_passed", "testsPassed"), ("tests_failed", "testsFailed")];
         for (i, (spelling, number)) in spellings.into_iter().zip([passed + failed, passed, failed]).enumerate() {
             let value = if random.chance(20.0) { json!(format!(" {number} ")) } else { json!(number) };
             put(random, data, spelling, value);
