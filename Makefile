@@ -12,7 +12,7 @@ demo: ## See it work on a throwaway PostgreSQL (Ctrl-C ends it)
 	@target/debug/examples/demo $(DEMO)
 
 test: lint ## Everything that must hold, on real servers
-	@tests/setup.sh postgres prometheus
+	@tests/setup.sh postgres prometheus python
 	cargo test --locked
 
 test-soak: ## Many concurrent writers, with 20 seeds (about 4 minutes)

@@ -9,7 +9,9 @@ mod random;
 mod support;
 
 mod demo_runs;
+mod golden;
 mod hostile;
+mod plan;
 mod smoke;
 mod soak;
 mod support_works;
