@@ -12,6 +12,7 @@ mod demo_runs;
 mod golden;
 mod hostile;
 mod plan;
+mod serving;
 mod smoke;
 mod soak;
 mod support_works;
