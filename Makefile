@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help demo test set-up lint golden clean
+.PHONY: help demo test test-soak set-up lint golden clean
 
 help: ## Say what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,11 @@ test: set-up lint ## Everything that must hold, on real servers
 	@tests/run.sh
 
 set-up: ## Install what the tests need and this machine lacks
-	@tests/setup.sh build postgres prometheus
+	@tests/setup.sh build postgres prometheus python
+
+test-soak: ## Many concurrent writers, with 20 seeds (about 4 minutes)
+	@tests/setup.sh postgres
+	RSOLV_SOAK_SEEDS=20 cargo test --locked --test integration soak -- --nocapture
 
 lint: ## Static checks
 	cargo fmt --check
