@@ -82,6 +82,12 @@ pub fn add<T: AddAssign + Copy>(to: &mut [T], more: &[T]) {
     to.iter_mut().zip(more).for_each(|(to, more)| *to += *more);
 }
 
+/// Raises number by number to what is larger.
+pub fn raise<T: PartialOrd + Copy>(to: &mut [T], floor: &[T]) {
+    debug_assert_eq!(to.len(), floor.len());
+    to.iter_mut().zip(floor).filter(|(to, floor)| **to < **floor).for_each(|(to, floor)| *to = *floor);
+}
+
 /// A map whose keys are no strings, as a list of pairs.
 pub mod pairs {
     use std::collections::BTreeMap;

@@ -5,5 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod births;
 mod demo_runs;
+mod state;
 mod support_works;
