@@ -295,10 +295,19 @@ impl Ledger {
         self.sets.len() - usize::from(overflow.is_some_and(|labels| self.sets.contains_key(&labels)))
     }
 
-    /// A response that showed every series known so far was made at `at` (milliseconds on any steady clock).
-    pub fn served(&mut self, at: u64) {
+    /// Every series known so far is on the page with this number.
+    pub fn shown(&mut self, page: u64) {
         self.births(|birth| {
             if *birth == Birth::Waiting {
+                *birth = Birth::Shown(page);
+            }
+        });
+    }
+
+    /// A response with the page of this number was made at `at` (milliseconds on any steady clock).
+    pub fn served(&mut self, page: u64, at: u64) {
+        self.births(|birth| {
+            if matches!(birth, Birth::Shown(first) if *first <= page) {
                 *birth = Birth::Seen(at);
             }
         });
@@ -488,8 +497,11 @@ mod tests {
         poll(&mut ledger, vec![done("b", &[2])]).unwrap();
         let births = |l: &Ledger| l.sets().values().map(|s| s.birth).collect::<Vec<_>>();
         assert_eq!(births(&ledger), [Birth::Released, Birth::Waiting]);
+        ledger.shown(7);
         assert!(!ledger.release(1_000_000, 90));
-        ledger.served(100);
+        ledger.served(6, 100);
+        assert!(!ledger.release(1_000_000, 90), "the page before did not have it");
+        ledger.served(7, 100);
         assert!(!ledger.release(189, 90));
         assert!(ledger.release(190, 90));
         assert_eq!(births(&ledger), [Birth::Released, Birth::Released]);

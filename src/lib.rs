@@ -19,7 +19,7 @@
 //! | [`metrics`] | the exporter's metrics about itself | pure |
 //! | [`web`] | connections, routes | HTTP |
 //! | [`serve`], [`once`], [`check`], [`explain`], [`healthcheck`] | the commands | |
-//! | [`log`] | where log lines go | standard error |
+//! | [`log`], [`notify`] | where log lines go; what the service manager is told | standard error, a socket |
 //!
 //! # Invariants
 //!
@@ -41,6 +41,7 @@ pub mod healthcheck;
 pub mod ledger;
 pub mod log;
 pub mod metrics;
+pub mod notify;
 pub mod once;
 pub mod poll;
 pub mod published;

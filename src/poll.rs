@@ -41,7 +41,8 @@ pub struct Tracked {
     pub source: Source,
     /// What has been counted.
     pub ledger: Ledger,
-    page: Option<Arc<Page>>,
+    /// The page before last and the last one, with their numbers.
+    pages: [Option<(u64, Arc<Page>)>; 2],
     limit: usize,
     sequence: Option<Sequence>,
 }
@@ -63,6 +64,8 @@ pub struct Poller {
     read_at: f64,
     /// Which database was read.
     identity: Option<String>,
+    /// How many pages have been published.
+    number: u64,
     keeper: Option<Keeper>,
     metrics: Metrics,
     published: Arc<Published>,
@@ -75,7 +78,7 @@ impl Poller {
         let limit = settings.series.limit;
         let tracked = sources.into_iter().map(|source| {
             let ledger = Ledger::new(source.shape(limit));
-            Tracked { source, ledger, page: None, limit: FIRST_LIMIT, sequence: None }
+            Tracked { source, ledger, pages: [None, None], limit: FIRST_LIMIT, sequence: None }
         });
         Self {
             tracked: tracked.collect(),
@@ -88,6 +91,7 @@ impl Poller {
             position: Position::default(),
             read_at: 0.0,
             identity: None,
+            number: 0,
             keeper: None,
             metrics,
             published,
@@ -158,11 +162,14 @@ impl Poller {
         failures.into_iter().flatten().next().map_or(Ok(()), Err)
     }
 
-    /// Tells the ledgers which pages have been in a response.
+    /// Tells the ledgers which pages have been in a response; the one before last too, since a response that began
+    /// before the swap can have ended after it.
     fn note_served(&mut self) {
-        for tracked in &mut self.tracked {
-            if let Some(at) = tracked.page.as_ref().and_then(|page| page.served_at()) {
-                tracked.ledger.served(at);
+        for Tracked { ledger, pages, .. } in &mut self.tracked {
+            for (number, page) in pages.iter().flatten() {
+                if let Some(at) = page.served_at() {
+                    ledger.served(*number, at);
+                }
             }
         }
     }
@@ -174,17 +181,20 @@ impl Poller {
         for (tracked, _) in self.tracked.iter_mut().zip(read).filter(|(_, read)| **read) {
             tracked.ledger.release(now, hold);
         }
+        self.number += 1;
         self.save().await;
         for (tracked, &read) in self.tracked.iter_mut().zip(read) {
-            let Tracked { source, ledger, page, .. } = tracked;
+            let Tracked { source, ledger, pages, .. } = tracked;
             self.metrics.source(source, read, wall);
             if read {
                 self.metrics.of(source, ledger);
-                *page =
-                    Some(Arc::new(Page::render(source, ledger, self.created, Instant::now(), self.poll.stale_after)));
+                ledger.shown(self.number);
+                let page = Page::render(source, ledger, self.created, Instant::now(), self.poll.stale_after);
+                *pages = [pages[1].take(), Some((self.number, Arc::new(page)))];
             }
         }
-        self.published.publish(self.tracked.iter().filter_map(|t| t.page.clone()).collect());
+        self.published
+            .publish(self.tracked.iter().filter_map(|t| t.pages[1].as_ref()).map(|(_, page)| page.clone()).collect());
     }
 }
 

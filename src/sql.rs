@@ -6,7 +6,7 @@ use crate::ledger::Probe;
 use crate::source::{Count, Source, Value};
 
 /// White space that is trimmed from labels and from numbers that came as strings.
-const SPACE: &str = r"E' \t\n\r\f\v'";
+const SPACE: &str = r"E' \t\n\r\f\x0B'";
 /// A number as JSON writes it (RFC 8259, section 6); exponents are bounded, so that every match fits `numeric`.
 const NUMBER: &str = r"'^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?0*[0-9]{1,4})?$'";
 /// A longer string is not taken for a number.
@@ -170,13 +170,18 @@ fn label(source: &Source, column: &str) -> String {
 fn number(value: &Value, columns: &Columns) -> String {
     let column = ident(&value.column);
     let (kind, whole) = if value.integer { ("int8", true) } else { ("float8", false) };
-    let bounded = |x: &str| {
-        let whole = if whole { format!(" AND {x} = trunc({x})") } else { String::new() };
-        format!("CASE WHEN {x} BETWEEN {} AND {}{whole} THEN {x}::{kind} END", value.min, value.max)
+    let bounded = |number: &str| {
+        // `float8` has nothing nearer to 0 than about 1e-307, and refuses to round what is.
+        let (whole, shown) = if whole {
+            (format!(" AND {number} = trunc({number})"), number.to_owned())
+        } else {
+            (String::new(), format!("(CASE WHEN {number} < 1e-300 THEN 0 ELSE {number} END)"))
+        };
+        format!("CASE WHEN {number} BETWEEN {} AND {}{whole} THEN {shown}::{kind} END", value.min, value.max)
     };
     let string = |text: &str| {
         let trimmed = format!("btrim({text}, {SPACE})");
-        let is_number = format!("length({text}) <= {MAX_DIGITS} AND {trimmed} ~ {NUMBER}");
+        let is_number = format!("length({trimmed}) <= {MAX_DIGITS} AND {trimmed} ~ {NUMBER}");
         format!("WHEN {is_number} THEN {}", bounded(&format!("{trimmed}::numeric")))
     };
     match columns.get(&value.column) {

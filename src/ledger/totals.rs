@@ -20,8 +20,10 @@ pub enum Birth {
     /// Its value is shown.
     #[default]
     Released,
-    /// Shown as 0, in no response yet.
+    /// Shown as 0 from the next page on.
     Waiting,
+    /// Shown as 0 since the page with this number, in no response yet.
+    Shown(u64),
     /// Shown as 0 in a response made at this time (milliseconds on a steady clock). After a restart it waits again.
     Seen(u64),
 }

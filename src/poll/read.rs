@@ -80,7 +80,7 @@ impl Poller {
 
     /// Notes which database this is; another one is counted anew, and no total falls.
     fn identify(&mut self, identity: String) {
-        if self.identity.as_ref().is_some_and(|was| *was != identity) {
+        if self.identity.as_ref().is_some_and(|was| is_other(was, &identity)) {
             tracing::warn!(
                 was = self.identity,
                 now = identity,
@@ -107,6 +107,12 @@ impl Poller {
         );
         Err(Failure { connection_lost: true, ..Failure::new(Reason::Behind, message) })
     }
+}
+
+/// Whether two identities (`system/database`) are of two databases; a system that is unknown can be the same one.
+fn is_other(was: &str, now: &str) -> bool {
+    let (was, now) = (was.split_once('/'), now.split_once('/'));
+    was.zip(now).is_none_or(|((was, one), (now, other))| one != other || (was != now && was != "?" && now != "?"))
 }
 
 impl Tracked {
@@ -154,5 +160,16 @@ impl Tracked {
         } else if full && took < chunk / 3 {
             self.limit = (self.limit * 2).min(super::MAX_LIMIT);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_other;
+
+    #[test]
+    fn a_system_that_the_role_may_not_know_can_be_the_same_one() {
+        assert!(!is_other("1/5", "1/5") && !is_other("?/5", "1/5") && !is_other("1/5", "?/5"));
+        assert!(is_other("1/5", "2/5") && is_other("1/5", "1/6") && is_other("?/5", "1/6"));
     }
 }

@@ -78,8 +78,11 @@ class Postgres:
 
     def __init__(self):
         self.bin = postgres_bin()
-        # Short: a socket's path may have 107 bytes.
-        self.home = pathlib.Path(tempfile.mkdtemp(prefix="rxdeploy", dir="/tmp"))
+        # Short: a socket's path may have 107 bytes. In memory where there is room: a database is a
+        # thousand files, made and removed.
+        memory = "/dev/shm"
+        roomy = os.path.isdir(memory) and shutil.disk_usage(memory).free > 2 << 30
+        self.home = pathlib.Path(tempfile.mkdtemp(prefix="rxdeploy", dir=memory if roomy else "/tmp"))
         # The server refuses to run as root.
         self.as_user = {}
         if os.getuid() == 0:

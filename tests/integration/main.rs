@@ -2,10 +2,22 @@
 //!
 //! Each needs PostgreSQL and some Prometheus; `tests/setup.sh` installs both.
 
+#[path = "../demo/random.rs"]
+#[allow(dead_code, reason = "the demo needs more of it")]
+mod random;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod births;
 mod demo_runs;
+mod golden;
+mod hostile;
 mod outages;
 mod pgbouncer;
+mod plan;
+mod serving;
+mod smoke;
+mod soak;
+mod state;
 mod support_works;
+mod values;
