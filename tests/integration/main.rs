@@ -20,4 +20,5 @@ mod smoke;
 mod soak;
 mod state;
 mod support_works;
+mod tls;
 mod values;
