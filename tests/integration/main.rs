@@ -8,7 +8,9 @@ mod random;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod definitions;
 mod demo_runs;
+mod first_read;
 mod golden;
 mod hostile;
 mod plan;
@@ -16,4 +18,5 @@ mod serving;
 mod smoke;
 mod soak;
 mod support_works;
+mod usage;
 mod values;
