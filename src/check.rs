@@ -123,7 +123,7 @@ async fn try_source(session: &Session, source: &Source, line: &mut Line) -> Resu
     let (rows, newest) = session.extent(source).await?;
     line.rows = Some(rows);
     let above = newest.map(|id| id.saturating_sub(SAMPLE));
-    let probe = Probe { above, gaps: Vec::new(), open: Vec::new(), limit: SAMPLE as usize };
+    let probe = Probe { above, limit: SAMPLE as usize, ..Probe::default() };
     session.answer(source, &columns, &probe).await?;
     Ok(Vec::new())
 }

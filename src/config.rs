@@ -220,7 +220,10 @@ impl Reader<'_> {
             }
         };
         let password = self.path("database.password_file");
-        match Target::parse(&url, connect_timeout, timeouts) {
+        let url_file = self.path("database.url_file");
+        let target = Target::parse(&url, connect_timeout, timeouts);
+        let target = target.map(|target| url_file.iter().fold(target, |target, file| target.with_url_file(file)));
+        match target {
             Ok(target) => match password.map(|file| (target.clone().with_password_file(&file), file)) {
                 None => Some(target),
                 Some((Ok(target), _)) => Some(target),

@@ -1,9 +1,11 @@
 //! The database: one connection, read in one snapshot per poll, rows decoded into the ledger's own types.
 
+mod address;
 mod connect;
 mod failure;
 mod session;
+mod tls;
 
 pub use connect::Target;
 pub use failure::{Failure, Reason};
-pub use session::{Answer, Position, Reading, Session, Timeouts, lacking};
+pub use session::{Opening, Position, Session, Timeouts, lacking};

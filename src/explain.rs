@@ -15,7 +15,7 @@ pub async fn statements(settings: &Settings, sources: &[Source]) -> Result<Strin
     let mut text = String::new();
     for source in sources {
         let columns = session.describe(source).await?;
-        let probe = Probe { above: None, gaps: Vec::new(), open: Vec::new(), limit: i64::MAX as usize };
+        let probe = Probe { limit: i64::MAX as usize, ..Probe::default() };
         let _ = writeln!(text, "-- {}\n{};\n", source.name, sql::poll_filled_in(source, &columns, &probe));
     }
     session.end().await?;

@@ -13,12 +13,13 @@
 //! | [`db`] | one connection, one read-only transaction a poll, rows into own types, failures into reasons | PostgreSQL |
 //! | [`ledger`] | what has been counted; totals that only grow | pure |
 //! | [`poll`], [`backoff`] | the loop: read, count, publish; waiting after failures | through [`db`] |
+//! | [`state`] | the ledgers on disk | the state file |
 //! | [`published`] | what a poll hands to the web: immutable rendered pages | pure |
 //! | [`exposition`] | Prometheus text and OpenMetrics, content negotiation | pure |
 //! | [`metrics`] | the exporter's metrics about itself | pure |
 //! | [`web`] | connections, routes | HTTP |
 //! | [`serve`], [`once`], [`check`], [`explain`], [`healthcheck`] | the commands | |
-//! | [`log`] | where log lines go | standard error |
+//! | [`log`], [`notify`] | where log lines go; what the service manager is told | standard error, a socket |
 //!
 //! # Invariants
 //!
@@ -40,10 +41,12 @@ pub mod healthcheck;
 pub mod ledger;
 pub mod log;
 pub mod metrics;
+pub mod notify;
 pub mod once;
 pub mod poll;
 pub mod published;
 pub mod serve;
 pub mod source;
 pub mod sql;
+pub mod state;
 pub mod web;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::metrics::Metrics;
+use crate::notify;
 use crate::poll::Poller;
 use crate::published::Published;
 use crate::source::Source;
@@ -33,9 +34,15 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, stop: watch::Receive
         telemetry_path: settings.web.telemetry_path.clone(),
         sources: sources.len(),
     };
-    let poller = Poller::new(settings, sources, metrics, published);
+    let mut poller = Poller::new(settings, sources, metrics.clone(), published);
+    if let Some(path) = &settings.state_file {
+        metrics.keeps_state();
+        poller.keep_state(path)?;
+    }
     let polling = tokio::spawn(poller.run(stop.clone()));
+    notify::send("READY=1");
     web::run(listener, Arc::new(site), stop).await;
+    notify::send("STOPPING=1");
     // A panic in there has been logged; there is nothing left to do but to end.
     let _ = polling.await;
     tracing::info!("stopped");

@@ -48,12 +48,13 @@ pub fn describe(source: &Source) -> (String, usize) {
 }
 
 /// The statement of a poll: one pass over the rows of the ranges `$1` to `$2` (arrays of `bigint`, inclusive, at most
-/// `limit` rows of each) gives every measure, grouped by labels and by whether the rows are done.
+/// so many rows of each) gives every measure, grouped by labels, by whether the rows are done, and by whether they have
+/// been counted before.
 ///
 /// The SELECT stands inside a LATERAL with ORDER BY and LIMIT, so that the only sensible plan is the one wanted, whatever
 /// the statistics say: for each range, a descent into the primary key. `OFFSET 0` keeps values from being computed anew
 /// for every measure.
-pub fn poll(source: &Source, columns: &Columns, limit: usize) -> String {
+pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     let labels: Vec<String> = source.labels.iter().chain(&source.by).map(|l| ident(l)).collect();
     let values = |f: &dyn Fn(&Value) -> String| source.values.iter().map(f).collect::<Vec<_>>();
     let counts = source.counts.iter().map(|c| count(source, c)).collect();
@@ -64,7 +65,7 @@ pub fn poll(source: &Source, columns: &Columns, limit: usize) -> String {
     let rejected = values(&|v| rejection(v, columns));
 
     let mut outer: Vec<String> = labels.clone();
-    outer.push("done".to_owned());
+    outer.extend(["done".to_owned(), "known".to_owned()]);
     outer.push("array_agg(id) AS ids".to_owned());
     outer.push(
         "extract(epoch FROM max(at) FILTER (WHERE done AND isfinite(at) AND at <= clock_timestamp()))::float8 AS newest"
@@ -74,7 +75,12 @@ pub fn poll(source: &Source, columns: &Columns, limit: usize) -> String {
     outer.push(array("float8", "sums", sums.collect()));
     outer.push(array("int8", "rejected", rejected));
 
-    let mut inner: Vec<String> = vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), "at".to_owned()];
+    let known = match probe.known_until {
+        Some(until) => format!("(done AND at <= to_timestamp({until})) IS TRUE AS known"),
+        None => "false AS known".to_owned(),
+    };
+    let mut inner: Vec<String> =
+        vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), known, "at".to_owned()];
     inner.extend(source.labels.iter().chain(&source.by).map(|l| format!("{} AS {}", label(source, l), ident(l))));
     inner.extend(source.only().into_iter().map(ident));
     inner.extend(values(&|v| ident(&v.column)));
@@ -84,11 +90,26 @@ pub fn poll(source: &Source, columns: &Columns, limit: usize) -> String {
     format!(
         "SELECT\n  {outer}\nFROM (\n  SELECT\n    {inner}\n  FROM unnest($1::int8[], $2::int8[]) AS range (lo, hi)\n  \
          CROSS JOIN LATERAL (\n    SELECT * FROM (\n{sql}\n    ) AS execution\n    WHERE execution.id BETWEEN range.lo AND range.hi\n    \
-         ORDER BY execution.id\n    LIMIT {limit}\n  ) AS execution\n  OFFSET 0\n) AS execution\nGROUP BY {keys}, done",
+         ORDER BY execution.id\n    LIMIT {limit}\n  ) AS execution\n  OFFSET 0\n) AS execution\nGROUP BY {keys}, done, known",
+        limit = probe.limit,
         outer = list(&outer, "  "),
         inner = list(&inner, "    "),
         sql = source.sql,
         keys = labels.join(", "),
+    )
+}
+
+/// Where the ids of a source come from: see [`crate::ledger::rewind::Sequence`] for the columns.
+///
+/// `pg_depend` leads from the sequence to the table that owns it, also for an identity column.
+pub fn sequence(name: &str) -> String {
+    let name_literal = literal(name);
+    format!(
+        "SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END::int8, c.oid::int8, \
+         c.relfilenode::int8, t.relfilenode::int8 FROM {name} AS s CROSS JOIN pg_class AS c \
+         LEFT JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid \
+         AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') \
+         LEFT JOIN pg_class AS t ON t.oid = d.refobjid WHERE c.oid = {name_literal}::regclass"
     )
 }
 
@@ -100,7 +121,7 @@ pub fn poll_filled_in(source: &Source, columns: &Columns, probe: &Probe) -> Stri
     };
     let (lo, hi) = (list(|r| r.0), list(|r| r.1));
     // Only the composed part has parameters; a '$1' in the user's SELECT stays what it is.
-    poll(source, columns, probe.limit).replacen("unnest($1::int8[], $2::int8[])", &format!("unnest({lo}, {hi})"), 1)
+    poll(source, columns, probe).replacen("unnest($1::int8[], $2::int8[])", &format!("unnest({lo}, {hi})"), 1)
 }
 
 fn array(kind: &str, name: &str, items: Vec<String>) -> String {
@@ -195,6 +216,6 @@ mod tests {
         let sources = Source::shipped().unwrap();
         let columns = [("duration_ms", ColumnType::Number), ("trust_score", ColumnType::Json)];
         let columns = columns.map(|(name, kind)| (name.to_owned(), kind)).into();
-        insta::assert_snapshot!(poll(&sources[1], &columns, 1000));
+        insta::assert_snapshot!(poll(&sources[1], &columns, &Probe { limit: 1000, ..Probe::default() }));
     }
 }

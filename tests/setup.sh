@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests and the demo need and this machine lacks:
 #
+#     tests/setup.sh build         what compiling needs: a C compiler, OpenSSL's headers
 #     tests/setup.sh postgres      PostgreSQL server, 13 or later
 #     tests/setup.sh prometheus    Prometheus, promtool, Alertmanager, amtool
 #     tests/setup.sh python        Prometheus' Python client, in .tools/python
@@ -44,6 +45,10 @@ have_postgres() {
     return 1
 }
 
+have_build() {
+    have cc && have pkg-config && pkg-config --exists openssl
+}
+
 have_prometheus() {
     have prometheus && have promtool && have_alertmanager
 }
@@ -76,6 +81,14 @@ make_python() {
 # Sets what is missing and why of the part $1 of the set-up.
 describe() {
     case $1 in
+    build)
+        packages=
+        have cc || packages=gcc
+        { have pkg-config && pkg-config --exists openssl; } || packages="$packages pkg-config libssl-dev"
+        services=
+        purpose='to compile the exporter, which speaks TLS by OpenSSL'
+        by_hand='Install a C compiler, pkg-config and the headers of OpenSSL 3.'
+        ;;
     postgres)
         packages=postgresql
         services= # without a cluster, its service has nothing to start
@@ -160,7 +173,7 @@ install() {
     exec 9>&-
 }
 
-usage='usage: tests/setup.sh [postgres] [prometheus] [python]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [python]'
 [ $# -gt 0 ] || fail "$usage"
 for part in "$@"; do
     if [ "$part" = python ]; then

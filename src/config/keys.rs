@@ -52,3 +52,19 @@ pub const KEYS: [Key; 19] = [
     key("log.level", "info", "error, warn, info, debug or trace"),
     key("log.format", "logfmt", "logfmt or json"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_every_setting_as_it_is() {
+        let readme = include_str!("../../README.md");
+        let shown: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `") && line.contains('.')).collect();
+        for Key { name, default, help } in KEYS {
+            let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+            let line = format!("| `{name}` | {default} | {help} |");
+            assert!(shown.contains(&line.as_str()), "README.md lacks:\n{line}");
+        }
+    }
+}

@@ -8,6 +8,7 @@ mod random;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod births;
 mod definitions;
 mod demo_runs;
 mod first_read;
@@ -17,6 +18,7 @@ mod plan;
 mod serving;
 mod smoke;
 mod soak;
+mod state;
 mod support_works;
 mod usage;
 mod values;
