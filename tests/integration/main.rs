@@ -9,7 +9,9 @@ mod random;
 mod support;
 
 mod births;
+mod definitions;
 mod demo_runs;
+mod first_read;
 mod golden;
 mod hostile;
 mod plan;
@@ -18,4 +20,5 @@ mod smoke;
 mod soak;
 mod state;
 mod support_works;
+mod usage;
 mod values;
