@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 use tokio::time::{Duration, Instant};
 
+use crate::exposition::gzip::Part;
 use crate::exposition::{Encoder, Format, source as encode};
 use crate::ledger::Ledger;
 use crate::source::Source;
@@ -18,12 +20,21 @@ use crate::source::Source;
 pub struct Page {
     /// The source's name.
     pub name: String,
-    text: Bytes,
-    openmetrics: Bytes,
+    text: Rendered,
+    openmetrics: Rendered,
     /// From then on it is withdrawn.
     stale_at: Instant,
     /// When it first was in a response: milliseconds since [`Published`] began, plus 1; 0 for not yet.
     served: AtomicU64,
+}
+
+/// A page in one format.
+#[derive(Debug)]
+pub struct Rendered {
+    /// The page itself, without an end mark.
+    pub plain: Bytes,
+    /// The same, compressed when it is first asked for.
+    pub compressed: OnceCell<Part>,
 }
 
 impl Page {
@@ -32,7 +43,7 @@ impl Page {
         let render = |format| {
             let mut encoder = Encoder::new(format, created);
             encode::encode(&mut encoder, source, ledger);
-            Bytes::from(encoder.finish())
+            Rendered { plain: encoder.finish().into(), compressed: OnceCell::new() }
         };
         Self {
             name: source.name.clone(),
@@ -43,8 +54,8 @@ impl Page {
         }
     }
 
-    /// The rendered text.
-    pub fn body(&self, format: Format) -> &Bytes {
+    /// The page in a format.
+    pub fn rendered(&self, format: Format) -> &Rendered {
         match format {
             Format::Text => &self.text,
             Format::OpenMetrics => &self.openmetrics,

@@ -1,5 +1,6 @@
 //! The HTTP side: takes connections, answers from what was published, drains at the end.
 
+mod body;
 mod routes;
 
 use std::sync::Arc;
@@ -45,8 +46,8 @@ pub async fn run(listener: TcpListener, site: Arc<Site>, mut stop: watch::Receiv
         };
         let site = site.clone();
         let service = service_fn(move |request| {
-            let response = site.respond(&request);
-            async move { Ok::<_, std::convert::Infallible>(response) }
+            let site = site.clone();
+            async move { Ok::<_, std::convert::Infallible>(site.respond(&request).await) }
         });
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {

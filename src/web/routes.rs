@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http_body_util::Full;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::body::Body;
+use crate::exposition::gzip::{self, Part};
 use crate::exposition::{Encoder, Format, accept, own};
 use crate::metrics::Metrics;
-use crate::published::Published;
+use crate::published::{Page, Published};
 
 /// Everything that a response is made of.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// Answers a request; nothing in here waits.
-    pub fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    /// Answers a request; nothing in here waits for the database or a lock.
+    pub async fn respond<B>(&self, request: &Request<B>) -> Response<Body> {
         let path = request.uri().path();
         let known = path == self.telemetry_path || ["/", "/-/healthy", "/-/ready"].contains(&path);
         if !known {
@@ -44,11 +44,11 @@ impl Site {
             "/" => self.index(),
             "/-/healthy" => plain(StatusCode::OK, "healthy\n".to_owned()),
             "/-/ready" => self.ready(),
-            _ => self.metrics(request),
+            _ => self.metrics(request).await,
         }
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
+    fn ready(&self) -> Response<Body> {
         if !self.published.fresh().is_empty() {
             return plain(StatusCode::OK, "ready\n".to_owned());
         }
@@ -60,22 +60,28 @@ impl Site {
         plain(StatusCode::SERVICE_UNAVAILABLE, reason.to_owned())
     }
 
-    fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let format = accept::format(header(header::ACCEPT));
+    async fn metrics<B>(&self, request: &Request<B>) -> Response<Body> {
+        let format = accept::format(&listed(request, header::ACCEPT));
         let pages = self.published.fresh();
-        let own = self.own(format, pages.len() == self.sources);
-        let length = pages.iter().map(|page| page.body(format).len()).sum::<usize>() + own.len() + format.end().len();
-        let mut body = BytesMut::with_capacity(length);
-        pages.iter().for_each(|page| body.put_slice(page.body(format)));
-        body.put_slice(own.as_bytes());
-        body.put_slice(format.end().as_bytes());
+        let own = self.own(format, pages.len() == self.sources) + format.end();
+        let compressed = if accept::gzip(&listed(request, header::ACCEPT_ENCODING)) {
+            compressed(&pages, format).await
+        } else {
+            None
+        };
+        let mut response = Response::new(match &compressed {
+            Some(parts) => Body::of(gzip::member(parts, own.as_bytes())),
+            None => Body::of(pages.iter().map(|page| page.rendered(format).plain.clone()).chain([own.into()])),
+        });
         if request.method() == Method::GET {
             pages.iter().for_each(|page| self.published.served(page));
         }
-        let mut response = Response::new(Full::new(body.freeze()));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        if compressed.is_some() {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         response
     }
 
@@ -89,7 +95,7 @@ impl Site {
         encoder.finish()
     }
 
-    fn index(&self) -> Response<Full<Bytes>> {
+    fn index(&self) -> Response<Body> {
         let metrics = &self.telemetry_path;
         let body = format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>rsolv-exporter</title></head>\n<body>\n\
@@ -103,8 +109,31 @@ impl Site {
     }
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+/// The pages compressed, each by the first response that needs it and away from the threads that serve.
+async fn compressed(pages: &[Arc<Page>], format: Format) -> Option<Vec<Part>> {
+    let mut parts = Vec::with_capacity(pages.len());
+    for page in pages {
+        let rendered = page.rendered(format);
+        let compress = || {
+            tokio::task::spawn_blocking({
+                let plain = rendered.plain.clone();
+                move || Part::new(&plain)
+            })
+        };
+        // It fails only when the process ends; then the plain page does.
+        parts.push(rendered.compressed.get_or_try_init(compress).await.ok()?.clone());
+    }
+    Some(parts)
+}
+
+/// All values of a header that is a list, as one list.
+fn listed<B>(request: &Request<B>, name: HeaderName) -> String {
+    let values: Vec<&str> = request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    values.join(",")
+}
+
+fn plain(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

@@ -7,3 +7,4 @@ mod support;
 
 mod demo_runs;
 mod support_works;
+mod web_formats;

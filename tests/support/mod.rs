@@ -22,4 +22,5 @@ pub mod ports;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
+pub mod python;
 pub mod scratch;
