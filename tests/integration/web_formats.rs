@@ -56,13 +56,18 @@ const PARSE: &str = r#"
 import json, math, sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as classic
+from prometheus_client.utils import floatToGoString
 
 def samples(families):
     return sorted((s.name, sorted(s.labels.items()), repr(float(s.value))) for f in families for s in f.samples)
 
 for case in json.load(sys.stdin):
     parse = openmetrics if case["format"] == "openmetrics" else classic
-    found = samples(parse(case["text"]))
+    families = list(parse(case["text"]))
+    found = samples(families)
+    bounds = [s.labels["le"] for f in families for s in f.samples if "le" in s.labels]
+    if case["format"] == "openmetrics":
+        assert bounds == [floatToGoString(float(le)) for le in bounds], f"not canonical: {bounds}"
     if "samples" in case:
         expected = sorted((n, sorted(l.items()), repr(float(v))) for n, l, v in case["samples"])
         assert found == expected, f"{case['text']!r}\nread as {found}\nand not  {expected}"
