@@ -11,10 +11,10 @@ use crate::metrics::Metrics;
 use crate::poll::Poller;
 use crate::published::Published;
 use crate::source::Source;
-use crate::web::{self, Site};
+use crate::web::{self, Gate, Site};
 
 /// Polls and serves until `stop` changes. Fails only if it cannot listen.
-pub async fn run(settings: &Settings, sources: Vec<Source>, stop: watch::Receiver<bool>) -> io::Result<()> {
+pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: watch::Receiver<bool>) -> io::Result<()> {
     let address = settings.web.listen_address;
     let listener = TcpListener::bind(address)
         .await
@@ -27,17 +27,20 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, stop: watch::Receive
     }
     let published = Arc::new(Published::default());
     let metrics = Metrics::new(&sources);
+    let gate = Arc::new(gate);
+    let watching = tokio::spawn(gate.clone().watch(metrics.web_config_reloaded.clone(), stop.clone()));
     let site = Site {
         published: published.clone(),
         metrics: metrics.clone(),
         telemetry_path: settings.web.telemetry_path.clone(),
         sources: sources.len(),
+        gate,
     };
     let poller = Poller::new(settings, sources, metrics, published);
     let polling = tokio::spawn(poller.run(stop.clone()));
     web::run(listener, Arc::new(site), stop).await;
     // A panic in there has been logged; there is nothing left to do but to end.
-    let _ = polling.await;
+    let _ = tokio::join!(polling, watching);
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,8 +1,10 @@
 #!/bin/sh
 # Installs what the tests and the demo need and this machine lacks:
 #
+#     tests/setup.sh build         OpenSSL's headers and pkg-config, to build with
 #     tests/setup.sh postgres      PostgreSQL server, 13 or later
 #     tests/setup.sh prometheus    Prometheus, promtool, Alertmanager, amtool
+#     tests/setup.sh web           curl and openssl, to ask for pages with TLS
 #
 # Says nothing when everything is there. Only programs are installed: no
 # service is started or left enabled, and no PostgreSQL cluster is created.
@@ -27,6 +29,15 @@ server_in() {
     [ -x "$1/initdb" ] && [ -x "$1/postgres" ] || return 1
     major=$("$1/postgres" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
     [ "${major:-0}" -ge 13 ]
+}
+
+have_build() {
+    # Whoever names a directory of OpenSSL has one.
+    [ -n "${OPENSSL_DIR:-}${OPENSSL_LIB_DIR:-}" ] || { have pkg-config && pkg-config --exists openssl; }
+}
+
+have_web() {
+    have curl && have openssl
 }
 
 have_postgres() {
@@ -54,6 +65,18 @@ have_alertmanager() {
 # Sets what is missing and why of the part $1 of the set-up.
 describe() {
     case $1 in
+    build)
+        packages='libssl-dev pkg-config'
+        services=
+        purpose='to build with the OpenSSL of this machine'
+        by_hand='Install the headers of OpenSSL 3 or 1.1.1, and pkg-config; or set OPENSSL_DIR.'
+        ;;
+    web)
+        packages='curl openssl'
+        services=
+        purpose='certificates, and a client that is not ours, in the tests'
+        by_hand='Install curl and openssl and put them on PATH.'
+        ;;
     postgres)
         packages=postgresql
         services= # without a cluster, its service has nothing to start
@@ -70,7 +93,7 @@ RSOLV_TEST_PG_BIN to their directory.'
         by_hand='Install Prometheus and Alertmanager and put prometheus, promtool, alertmanager
 and amtool on PATH.'
         ;;
-    *) fail "there is nothing called '$1' to set up" 'usage: tests/setup.sh [postgres] [prometheus]' ;;
+    *) fail "there is nothing called '$1' to set up" 'usage: tests/setup.sh [build] [postgres] [prometheus] [web]' ;;
     esac
 }
 
@@ -132,7 +155,7 @@ install() {
     exec 9>&-
 }
 
-[ $# -gt 0 ] || fail 'usage: tests/setup.sh [postgres] [prometheus]'
+[ $# -gt 0 ] || fail 'usage: tests/setup.sh [build] [postgres] [prometheus] [web]'
 for part in "$@"; do
     describe "$part"
     "have_$part" && continue

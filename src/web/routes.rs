@@ -5,7 +5,9 @@ use std::sync::Arc;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::Client;
 use super::body::Body;
+use super::gate::{Gate, Protection};
 use crate::exposition::gzip::{self, Part};
 use crate::exposition::{Encoder, Format, accept, own};
 use crate::metrics::Metrics;
@@ -22,11 +24,25 @@ pub struct Site {
     pub telemetry_path: String,
     /// How many sources there are.
     pub sources: usize,
+    /// Who may come in.
+    pub gate: Arc<Gate>,
 }
 
 impl Site {
     /// Answers a request; nothing in here waits for the database or a lock.
-    pub async fn respond<B>(&self, request: &Request<B>) -> Response<Body> {
+    pub async fn respond<B>(&self, request: &Request<B>, client: Client, protection: &Protection) -> Response<Body> {
+        let mut response = match self.gate.admit(request, protection).await {
+            Ok(is_user) => self.answer(request, client, is_user).await,
+            Err(refusal) => refusal,
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Gate::decorate(protection, headers);
+        response
+    }
+
+    async fn answer<B>(&self, request: &Request<B>, client: Client, is_user: bool) -> Response<Body> {
+        let _ = (client, is_user);
         let path = request.uri().path();
         let known = path == self.telemetry_path || ["/", "/-/healthy", "/-/ready"].contains(&path);
         if !known {
@@ -132,7 +148,8 @@ fn listed<B>(request: &Request<B>, name: HeaderName) -> String {
     values.join(",")
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Body> {
+/// A response of one line of text.
+pub fn plain(status: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -8,3 +8,4 @@ mod support;
 mod demo_runs;
 mod support_works;
 mod web_formats;
+mod web_protection;
