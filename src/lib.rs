@@ -16,7 +16,8 @@
 //! | [`published`] | what a poll hands to the web: immutable rendered pages | pure |
 //! | [`exposition`] | Prometheus text and OpenMetrics, content negotiation | pure |
 //! | [`metrics`] | the exporter's metrics about itself | pure |
-//! | [`web`] | connections, routes | HTTP |
+//! | [`status`] | what the status page shows beside them | pure |
+//! | [`web`] | connections, TLS, users, routes, the status page | HTTP |
 //! | [`serve`], [`once`], [`check`], [`explain`], [`healthcheck`] | the commands | |
 //! | [`log`] | where log lines go | standard error |
 //!
@@ -46,4 +47,5 @@ pub mod published;
 pub mod serve;
 pub mod source;
 pub mod sql;
+pub mod status;
 pub mod web;

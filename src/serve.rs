@@ -33,7 +33,9 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: wa
         published: published.clone(),
         metrics: metrics.clone(),
         telemetry_path: settings.web.telemetry_path.clone(),
-        sources: sources.len(),
+        sources: sources.clone(),
+        settings: settings.shown.clone(),
+        show_details: settings.web.show_details,
         gate,
     };
     let poller = Poller::new(settings, sources, metrics, published);

@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod config;
 mod gate;
+mod page;
 mod patience;
 mod routes;
 mod tls;

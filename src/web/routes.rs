@@ -8,10 +8,12 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::Client;
 use super::body::Body;
 use super::gate::{Gate, Protection};
+use super::page::{self, View};
 use crate::exposition::gzip::{self, Part};
 use crate::exposition::{Encoder, Format, accept, own};
 use crate::metrics::Metrics;
 use crate::published::{Page, Published};
+use crate::source::Source;
 
 /// Everything that a response is made of.
 #[derive(Debug)]
@@ -22,8 +24,12 @@ pub struct Site {
     pub metrics: Metrics,
     /// Where the metrics are.
     pub telemetry_path: String,
-    /// How many sources there are.
-    pub sources: usize,
+    /// The definitions.
+    pub sources: Vec<Source>,
+    /// Settings for people: key, value without secrets, origin.
+    pub settings: Vec<(String, String, String)>,
+    /// Whether the status page shows everything to everyone.
+    pub show_details: bool,
     /// Who may come in.
     pub gate: Arc<Gate>,
 }
@@ -42,7 +48,6 @@ impl Site {
     }
 
     async fn answer<B>(&self, request: &Request<B>, client: Client, is_user: bool) -> Response<Body> {
-        let _ = (client, is_user);
         let path = request.uri().path();
         let known = path == self.telemetry_path || ["/", "/-/healthy", "/-/ready"].contains(&path);
         if !known {
@@ -57,7 +62,7 @@ impl Site {
             return response;
         }
         match path {
-            "/" => self.index(),
+            "/" => self.status(request, client, is_user),
             "/-/healthy" => plain(StatusCode::OK, "healthy\n".to_owned()),
             "/-/ready" => self.ready(),
             _ => self.metrics(request).await,
@@ -79,7 +84,7 @@ impl Site {
     async fn metrics<B>(&self, request: &Request<B>) -> Response<Body> {
         let format = accept::format(&listed(request, header::ACCEPT));
         let pages = self.published.fresh();
-        let own = self.own(format, pages.len() == self.sources) + format.end();
+        let own = self.own(format, pages.len() == self.sources.len()) + format.end();
         let compressed = if accept::gzip(&listed(request, header::ACCEPT_ENCODING)) {
             compressed(&pages, format).await
         } else {
@@ -111,16 +116,34 @@ impl Site {
         encoder.finish()
     }
 
-    fn index(&self) -> Response<Body> {
-        let metrics = &self.telemetry_path;
-        let body = format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>rsolv-exporter</title></head>\n<body>\n\
-             <h1>rsolv-exporter {}</h1>\n<ul>\n<li><a href=\"{metrics}\">Metrics</a></li>\n\
-             <li><a href=\"/-/healthy\">Healthy</a></li>\n<li><a href=\"/-/ready\">Ready</a></li>\n</ul>\n</body>\n</html>\n",
-            env!("CARGO_PKG_VERSION")
-        );
-        let mut response = plain(StatusCode::OK, body);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    fn status<B>(&self, request: &Request<B>, client: Client, is_user: bool) -> Response<Body> {
+        let view = View {
+            published: &self.published,
+            sources: &self.sources,
+            settings: &self.settings,
+            telemetry_path: &self.telemetry_path,
+            details: self.show_details || page::may_see_details(&client, request.headers(), is_user),
+        };
+        let html = view.render();
+        let packed = accept::gzip(&listed(request, header::ACCEPT_ENCODING));
+        let mut response =
+            Response::new(if packed { Body::of(gzip::member(&[], html.as_bytes())) } else { Body::from(html) });
+        let headers = response.headers_mut();
+        if packed {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if let Ok(policy) = HeaderValue::from_str(&page::POLICY) {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+        for (name, value) in [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            (header::VARY, "Accept-Encoding"),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::X_FRAME_OPTIONS, "DENY"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         response
     }
 }

@@ -9,3 +9,4 @@ mod demo_runs;
 mod support_works;
 mod web_formats;
 mod web_protection;
+mod web_status;

@@ -347,9 +347,9 @@ async fn stuck_clients_delay_nobody_and_are_cut() {
                 if stream.write_all(b"x").await.is_err() {
                     break;
                 }
-                match tokio::time::timeout(TICK * 10, stream.read(&mut buffer)).await {
-                    Ok(Ok(0) | Err(_)) => break,
-                    Ok(Ok(_)) | Err(_) => {}
+                let read = tokio::time::timeout(TICK * 10, stream.read(&mut buffer)).await;
+                if matches!(read, Ok(Ok(0) | Err(_))) {
+                    break;
                 }
             }
         }
