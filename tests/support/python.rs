@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 /// # Panics
 /// When the environment is not there, or the script fails.
 pub fn run(script: &str, input: &[u8]) -> String {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/venv/bin/python");
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/python/bin/python");
     assert!(python.exists(), "there is no {}: tests/setup.sh python makes it", python.display());
     let mut command = Command::new(python);
     command.arg("-c").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
