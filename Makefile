@@ -15,7 +15,7 @@ test: set-up lint ## Everything that must hold, on real servers
 	@tests/run.sh
 
 set-up: ## Install what the tests need and this machine lacks
-	@tests/setup.sh build postgres prometheus python
+	@tests/setup.sh build postgres prometheus pgbouncer python
 
 test-soak: ## Many concurrent writers, with 20 seeds (about 4 minutes)
 	@tests/setup.sh postgres

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tokio_postgres::error::{ErrorPosition, SqlState};
+use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
 /// The values of the label `reason` of `rsolv_exporter_poll_failures_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,7 +113,7 @@ impl Failure {
         match error.as_db_error() {
             Some(db) => {
                 let mut failure = Self::of_server(db);
-                failure.connection_lost = error.is_closed() || db.code().code().starts_with("57P");
+                failure.connection_lost = error.is_closed() || ends_session(db);
                 failure
             }
             None if error.is_closed() || io_error(error).is_some() => {
@@ -148,7 +148,7 @@ impl Failure {
         Some((kind, name))
     }
 
-    fn of_server(db: &tokio_postgres::error::DbError) -> Self {
+    fn of_server(db: &DbError) -> Self {
         let code = db.code();
         let reason = reason_of(code);
         let text = if names_objects_only(code) { db.message() } else { name_of(code) };
@@ -164,6 +164,13 @@ impl Failure {
             connection_lost: false,
         }
     }
+}
+
+/// Whether the server closes the connection after this error, as a standby does to go on with recovery.
+fn ends_session(db: &DbError) -> bool {
+    // PostgreSQL translates the first severity and not the second, which PgBouncer does not have.
+    let fatal = matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) || db.severity() == "FATAL";
+    fatal || db.code().code().starts_with("57P")
 }
 
 /// An error with its causes, which tokio-postgres keeps out of its own text.

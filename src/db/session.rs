@@ -278,11 +278,12 @@ impl Session {
 
     /// The columns of the SELECT and their types; inside a transaction.
     pub async fn describe(&self, source: &Source) -> Result<Columns, Failure> {
-        let (statement, before) = sql::describe(source);
-        let described = self.deadline(self.client.query_typed(&statement, &[])).await;
-        let rows = described.map_err(|failure| in_file(source, Some(before), failure))?;
-        let columns = rows.first().map(|row| row.columns()).unwrap_or_default();
-        Ok(columns.iter().map(|c| (c.name().to_owned(), column_type(c.type_()))).collect())
+        let (statement, before) = sql::names(source);
+        let names = self.one(&statement).await.map_err(|failure| in_file(source, Some(before), failure))?;
+        let names: Vec<String> = names.try_get(0).map_err(|e| Failure::of_query(&e))?;
+        let types = self.one(&sql::types(source, &names)).await.map_err(|failure| in_file(source, None, failure))?;
+        let types: Vec<String> = types.try_get(0).map_err(|e| Failure::of_query(&e))?;
+        Ok(names.into_iter().zip(types.iter().map(|name| column_type(name))).collect())
     }
 }
 
@@ -314,11 +315,12 @@ pub fn lacking(source: &Source, columns: &Columns) -> Vec<String> {
     absent.chain(only).chain(id).collect()
 }
 
-fn column_type(kind: &Type) -> ColumnType {
-    match *kind {
-        Type::INT2 | Type::INT4 | Type::INT8 | Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC => ColumnType::Number,
-        Type::JSON | Type::JSONB => ColumnType::Json,
-        Type::BOOL => ColumnType::Boolean,
+/// By the name that `pg_typeof` shows.
+fn column_type(name: &str) -> ColumnType {
+    match name {
+        "smallint" | "integer" | "bigint" | "real" | "double precision" | "numeric" => ColumnType::Number,
+        "json" | "jsonb" => ColumnType::Json,
+        "boolean" => ColumnType::Boolean,
         _ => ColumnType::Text,
     }
 }

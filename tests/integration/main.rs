@@ -14,6 +14,8 @@ mod demo_runs;
 mod first_read;
 mod golden;
 mod hostile;
+mod outages;
+mod pgbouncer;
 mod plan;
 mod serving;
 mod smoke;

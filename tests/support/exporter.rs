@@ -22,6 +22,8 @@ pub struct Exporter {
     pub address: String,
     child: Child,
     log: Arc<Mutex<String>>,
+    /// How long the slowest scrape took.
+    slowest: Mutex<Duration>,
     /// Copies its standard error into `log`; ends with the process.
     reader: Option<JoinHandle<()>>,
 }
@@ -55,7 +57,7 @@ impl Exporter {
                 log.push('\n');
             }
         });
-        let mut exporter = Self { address: String::new(), child, log, reader: Some(reader) };
+        let mut exporter = Self { address: String::new(), child, log, slowest: Mutex::default(), reader: Some(reader) };
         exporter.address = exporter.listening().await?;
         Ok(exporter)
     }
@@ -101,9 +103,18 @@ impl Exporter {
 
     /// Scrapes `/metrics`.
     pub async fn metrics(&self) -> Metrics {
+        let started = Instant::now();
         let response = self.get("/metrics").await;
+        let mut slowest = self.slowest.lock().unwrap_or_else(PoisonError::into_inner);
+        *slowest = started.elapsed().max(*slowest);
+        drop(slowest);
         assert_eq!(response.status, 200, "/metrics: {}", response.text());
         Metrics::parse(&response.text())
+    }
+
+    /// How long the slowest of all scrapes took.
+    pub fn slowest_scrape(&self) -> Duration {
+        *self.slowest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Scrapes until `condition` holds, returns the scrape for which it did.

@@ -19,6 +19,7 @@ pub mod failure;
 pub mod http;
 pub mod installation;
 pub mod metrics;
+pub mod pgbouncer;
 pub mod ports;
 pub mod process;
 pub mod prometheus;
