@@ -47,7 +47,7 @@ impl fmt::Display for Report {
         }
         if !self.sources.is_empty() {
             let width = self.sources.iter().map(|line| line.name.len()).max().unwrap_or_default().max(6);
-            writeln!(f, "\n{:width$}  {:>14}  {:>7}  {:>7}  ", "source", "rows (about)", "columns", "metrics")?;
+            writeln!(f, "\n{:width$}  {:>14}  {:>7}  {:>7}", "source", "rows (about)", "columns", "metrics")?;
             for line in &self.sources {
                 let rows = line.rows.map_or("-".to_owned(), |rows| rows.to_string());
                 let state = if line.good { "ok" } else { "FAILS" };
@@ -130,6 +130,9 @@ async fn try_source(session: &Session, source: &Source, line: &mut Line) -> Resu
 
 /// A failure with what to do about it.
 fn explain(settings: &Settings, failure: &Failure) -> String {
+    if let Some(detail) = &failure.detail {
+        tracing::debug!(detail, "the server's words");
+    }
     let remedy = match failure.reason {
         Reason::Connect | Reason::Timeout => {
             "is the server running, and is the address in database.url right?".to_owned()

@@ -9,7 +9,9 @@ mod random;
 mod support;
 
 mod births;
+mod definitions;
 mod demo_runs;
+mod first_read;
 mod golden;
 mod hostile;
 mod outages;
@@ -21,4 +23,8 @@ mod soak;
 mod state;
 mod support_works;
 mod tls;
+mod usage;
 mod values;
+mod web_formats;
+mod web_protection;
+mod web_status;
