@@ -49,12 +49,12 @@ pub fn names(source: &Source) -> (String, usize) {
     (format!("{before}{}{NONE_END}) AS execution", source.sql), before.chars().count())
 }
 
-/// A query that returns the types of these columns of the SELECT as text, without reading the table.
+/// A query that returns the object ids of the types of these columns of the SELECT, without reading the table.
 ///
 /// The driver would look up types that it does not know by prepared statements, which break behind a pooler.
 pub fn types(source: &Source, names: &[String]) -> String {
-    let types: Vec<String> = names.iter().map(|n| format!("pg_typeof(execution.{})::text", ident(n))).collect();
-    format!("SELECT ARRAY[{}]::text[] {NONE}{}{NONE_END}", types.join(", "), source.sql)
+    let types: Vec<String> = names.iter().map(|n| format!("pg_typeof(execution.{})::oid::int8", ident(n))).collect();
+    format!("SELECT ARRAY[{}]::int8[] {NONE}{}{NONE_END}", types.join(", "), source.sql)
 }
 
 /// Around a SELECT: one row, with its columns all NULL.
