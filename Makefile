@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-soak set-up lint golden clean
+.PHONY: help demo test test-soak set-up lint golden dist deny clean
 
 help: ## Say what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ lint: ## Static checks
 
 golden: ## Take what is printed now as what is expected
 	INSTA_UPDATE=always cargo test --locked
+
+dist: ## Make a release in target/dist: archive, Debian package, SBOM, licences
+	@deploy/dist.sh
+
+deny: ## Licences, sources and advisories of the dependencies
+	@deploy/check-dependencies.sh
 
 clean: ## Remove what was built
 	cargo clean

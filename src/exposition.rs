@@ -1,6 +1,7 @@
 //! Metrics as text: the Prometheus text format 0.0.4 and OpenMetrics 1.0, written by one encoder.
 
 pub mod accept;
+pub mod gzip;
 pub mod own;
 pub mod source;
 
@@ -116,11 +117,13 @@ impl Encoder {
         if bound.is_infinite() {
             return "+Inf".to_owned();
         }
-        let exponent = bound.abs().log10().floor();
-        let text =
-            if bound != 0.0 && !(-4.0..21.0).contains(&exponent) { exponential(bound) } else { format!("{bound}") };
-        let is_float = text.contains(['.', 'e']);
-        if self.format == Format::OpenMetrics && !is_float { format!("{text}.0") } else { text }
+        let scientific = format!("{bound:e}");
+        let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or_default();
+        if !(-4..6).contains(&exponent) {
+            return exponential(bound);
+        }
+        let text = format!("{bound}");
+        if self.format == Format::OpenMetrics && !text.contains('.') { format!("{text}.0") } else { text }
     }
 }
 

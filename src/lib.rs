@@ -17,7 +17,8 @@
 //! | [`published`] | what a poll hands to the web: immutable rendered pages | pure |
 //! | [`exposition`] | Prometheus text and OpenMetrics, content negotiation | pure |
 //! | [`metrics`] | the exporter's metrics about itself | pure |
-//! | [`web`] | connections, routes | HTTP |
+//! | [`status`] | what the status page shows beside them | pure |
+//! | [`web`] | connections, TLS, users, routes, the status page | HTTP |
 //! | [`serve`], [`once`], [`check`], [`explain`], [`healthcheck`] | the commands | |
 //! | [`log`], [`notify`] | where log lines go; what the service manager is told | standard error, a socket |
 //!
@@ -49,4 +50,5 @@ pub mod serve;
 pub mod source;
 pub mod sql;
 pub mod state;
+pub mod status;
 pub mod web;

@@ -21,6 +21,8 @@ pub struct Metrics {
     pub last_poll_duration: Gauge,
     /// When the last successful poll ended, in seconds since the epoch.
     pub last_success: Gauge,
+    /// 1 while the web configuration in force is the one in its file.
+    pub web_config_reloaded: IntGauge,
     source_up: IntGaugeVec,
     source_last_success: GaugeVec,
     rejected: IntCounterVec,
@@ -56,6 +58,13 @@ impl Metrics {
             last_success: own(
                 &registry,
                 Gauge::with_opts(opts("last_success_timestamp_seconds", "When the last successful poll ended.")),
+            ),
+            web_config_reloaded: own(
+                &registry,
+                IntGauge::with_opts(opts(
+                    "web_config_last_reload_successful",
+                    "Whether the web configuration was good when it was last read.",
+                )),
             ),
             source_up: own(
                 &registry,

@@ -139,7 +139,9 @@ impl Poller {
         }
         self.metrics.up.set(i64::from(result.is_ok()));
         self.metrics.last_poll_duration.set(started.elapsed().as_secs_f64());
-        self.announcer.polled(&self.target, result.as_ref().err().filter(|f| f.connection_lost));
+        let lost = result.as_ref().err().filter(|f| f.connection_lost);
+        self.published.polled(started.elapsed(), lost);
+        self.announcer.polled(&self.target, lost);
         result
     }
 
@@ -159,6 +161,7 @@ impl Poller {
         }
         let read: Vec<bool> = failures.iter().map(Option::is_none).collect();
         self.publish(&read).await;
+        self.published.sources_failed(self.tracked.iter().map(|t| t.source.name.as_str()).zip(&failures));
         failures.into_iter().flatten().next().map_or(Ok(()), Err)
     }
 

@@ -10,9 +10,13 @@ summary=""
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# The numbers of cargo ("test result: ok. 3 passed; 0 failed") and of our own scripts ("3 passed, 0 failed").
+# The numbers of cargo ("test result: ok. 3 passed; 0 failed", once per program) or of the last line of our own scripts
+# ("3 passed, 0 failed").
 count() {
-    grep -hoE "[0-9]+ $1" "$log" | awk '{ n += $1 } END { print n + 0 }'
+    {
+        grep -E '^test result:' "$log"
+        grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1
+    } | grep -oE "[0-9]+ $1" | awk '{ n += $1 } END { print n + 0 }'
 }
 
 suite() {

@@ -5,6 +5,7 @@
 #     tests/setup.sh postgres      PostgreSQL server, 13 or later
 #     tests/setup.sh prometheus    Prometheus, promtool, Alertmanager, amtool
 #     tests/setup.sh python        Prometheus' Python client, in .tools/python
+#     tests/setup.sh web           curl and openssl, to ask for pages with TLS
 #
 # Says nothing when everything is there. Only programs are installed: no
 # service is started or left enabled, and no PostgreSQL cluster is created.
@@ -31,6 +32,10 @@ server_in() {
     [ "${major:-0}" -ge 13 ]
 }
 
+have_web() {
+    have curl && have openssl
+}
+
 have_postgres() {
     if [ -n "${RSOLV_TEST_PG_BIN:-}" ]; then
         server_in "$RSOLV_TEST_PG_BIN" ||
@@ -46,7 +51,8 @@ have_postgres() {
 }
 
 have_build() {
-    have cc && have pkg-config && pkg-config --exists openssl
+    # Whoever names a directory of OpenSSL has one.
+    have cc && { [ -n "${OPENSSL_DIR:-}${OPENSSL_LIB_DIR:-}" ] || { have pkg-config && pkg-config --exists openssl; }; }
 }
 
 have_prometheus() {
@@ -88,6 +94,12 @@ describe() {
         services=
         purpose='to compile the exporter, which speaks TLS by OpenSSL'
         by_hand='Install a C compiler, pkg-config and the headers of OpenSSL 3.'
+        ;;
+    web)
+        packages='curl openssl'
+        services=
+        purpose='certificates, and a client that is not ours, in the tests'
+        by_hand='Install curl and openssl and put them on PATH.'
         ;;
     postgres)
         packages=postgresql
@@ -173,7 +185,7 @@ install() {
     exec 9>&-
 }
 
-usage='usage: tests/setup.sh [build] [postgres] [prometheus] [python]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [python] [web]'
 [ $# -gt 0 ] || fail "$usage"
 for part in "$@"; do
     if [ "$part" = python ]; then

@@ -52,6 +52,8 @@ if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
     cp "$here/requirements.txt" "$venv/requirements.txt"
 fi
 python=$venv/bin/python
+# No __pycache__ in the checkout.
+export PYTHONDONTWRITEBYTECODE=1
 
 rules() {
     check "rules are valid and free of lint" promtool check rules --lint=all --lint-fatal alerts/*.rules.yml

@@ -63,6 +63,8 @@ if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
     cp "$here/requirements.txt" "$venv/requirements.txt"
 fi
 python=$venv/bin/python
+# No __pycache__ in the checkout.
+export PYTHONDONTWRITEBYTECODE=1
 
 check "panels, variables, units, links, provisioning" "$python" "$here/structure_check.py"
 

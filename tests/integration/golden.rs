@@ -3,7 +3,6 @@
 //! `make golden` takes what is printed now as what is expected.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
@@ -11,6 +10,7 @@ use serde_json::json;
 use crate::support::database::Database;
 use crate::support::execution::{Mitigation, Validation};
 use crate::support::exporter::{self, Exporter};
+use crate::support::python;
 
 /// A few days in the life of two repositories.
 async fn fill(db: &Database<'_>) {
@@ -121,13 +121,9 @@ async fn openmetrics_of_hostile_labels_is_accepted() {
 
 /// How many samples Prometheus' Python client finds; it refuses what the OpenMetrics standard forbids.
 fn accepted(exposition: &str) -> usize {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/python/bin/python");
     let program = "import sys\nfrom prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
                    text = sys.stdin.buffer.read().decode()\nprint(sum(len(family.samples) for family in parse(text)))";
-    let output = pipe(Command::new(python).args(["-c", program]), exposition, "tests/setup.sh python");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{exposition}");
-    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number of samples")
+    python::run(program, exposition.as_bytes()).trim().parse().expect("a number of samples")
 }
 
 /// Runs a program that a step of the set-up installs.

@@ -22,3 +22,6 @@ mod state;
 mod support_works;
 mod usage;
 mod values;
+mod web_formats;
+mod web_protection;
+mod web_status;

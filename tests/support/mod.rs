@@ -23,5 +23,6 @@ pub mod ports;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
+pub mod python;
 pub mod scratch;
 pub mod truth;
