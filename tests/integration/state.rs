@@ -173,8 +173,8 @@ async fn when_the_state_cannot_be_saved_polling_goes_on_and_it_is_said_once() {
     exporter.wait_polls(3).await;
     assert_eq!(exporter.log().matches("the state cannot be saved").count(), 1);
     fs::remove_dir(&obstacle).unwrap();
-    exporter.wait_for("a saved state", |m| m.value("rsolv_exporter_state_up", &[]) == Some(1.0)).await;
-    assert!(exporter.log().contains("the state is being saved again"));
+    let saved = |m: &Metrics| m.value("rsolv_exporter_state_up", &[]) == Some(1.0);
+    exporter.wait_for("a saved state", |m| saved(m) && exporter.log().contains("the state is being saved again")).await;
 }
 
 #[tokio::test]
