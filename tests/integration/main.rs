@@ -8,5 +8,6 @@ mod support;
 mod demo_runs;
 mod support_works;
 mod web_formats;
+mod web_load;
 mod web_protection;
 mod web_status;
