@@ -25,5 +25,6 @@ mod support_works;
 mod usage;
 mod values;
 mod web_formats;
+mod web_load;
 mod web_protection;
 mod web_status;
