@@ -1,13 +1,16 @@
 //! The command line: flags made from the table of settings, and the commands.
 
+mod commands;
+
 use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{KEYS, Settings, load};
+use crate::rows;
 
 /// What the user wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Task {
     /// Poll and serve until told to stop.
     Serve,
@@ -15,10 +18,23 @@ pub enum Task {
     Check,
     /// One poll, exposition on standard output.
     Once,
-    /// Print the statements of a poll.
-    Sql,
+    /// Print the statements of a poll, or the one that gives a number.
+    Sql(Option<String>),
+    /// List the executions behind a series.
+    Rows(rows::Options),
     /// Ask the running exporter whether it works.
     Healthcheck,
+}
+
+impl Task {
+    /// The selector that the user gave.
+    pub fn selector(&self) -> Option<&str> {
+        match self {
+            Self::Sql(selector) => selector.as_deref(),
+            Self::Rows(options) => Some(&options.selector),
+            _ => None,
+        }
+    }
 }
 
 /// The command line.
@@ -45,11 +61,7 @@ pub fn command() -> Command {
         )
         .arg(Arg::new("config.file").long("config.file").value_name("FILE").help("Settings in TOML").global(true))
         .args(keys)
-        .subcommand(Command::new("serve").about("Poll and serve metrics until told to stop (the default)"))
-        .subcommand(Command::new("check").about("Check settings, queries and privileges against the real database"))
-        .subcommand(Command::new("once").about("Poll once and print the metrics"))
-        .subcommand(Command::new("sql").about("Print the statements of a poll, to paste into psql"))
-        .subcommand(Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"))
+        .subcommands(commands::all())
         .arg(Arg::new("help").short('h').long("help").action(ArgAction::HelpLong).help("Print help").global(true))
         .disable_help_flag(true)
 }
@@ -70,12 +82,9 @@ fn value_name(key: &str) -> &'static str {
 
 /// The task of a parsed command line.
 pub fn task(matches: &ArgMatches) -> Task {
-    match matches.subcommand_name() {
-        Some("check") => Task::Check,
-        Some("once") => Task::Once,
-        Some("sql") => Task::Sql,
-        Some("healthcheck") => Task::Healthcheck,
-        _ => Task::Serve,
+    match matches.subcommand() {
+        Some((name, matches)) => commands::task(name, matches),
+        None => Task::Serve,
     }
 }
 

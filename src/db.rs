@@ -6,4 +6,4 @@ mod session;
 
 pub use connect::Target;
 pub use failure::{Failure, Reason};
-pub use session::{Answer, Position, Reading, Session, Timeouts, lacking};
+pub use session::{Answer, Lossy, Parameter, Position, Reading, Session, Timeouts, in_file, lacking};

@@ -111,17 +111,21 @@ impl Encoder {
         self.out.push('\n');
     }
 
-    /// `le` as the Go client writes it, so that series go on when an exporter changes; OpenMetrics wants a float.
+    /// OpenMetrics wants a float.
     fn bound(&self, bound: f64) -> String {
-        if bound.is_infinite() {
-            return "+Inf".to_owned();
-        }
-        let exponent = bound.abs().log10().floor();
-        let text =
-            if bound != 0.0 && !(-4.0..21.0).contains(&exponent) { exponential(bound) } else { format!("{bound}") };
-        let is_float = text.contains(['.', 'e']);
+        let text = le(bound);
+        let is_float = text.contains(['.', 'e', 'I']);
         if self.format == Format::OpenMetrics && !is_float { format!("{text}.0") } else { text }
     }
+}
+
+/// `le` as the Go client writes it, so that series go on when an exporter changes.
+pub fn le(bound: f64) -> String {
+    if bound.is_infinite() {
+        return "+Inf".to_owned();
+    }
+    let exponent = bound.abs().log10().floor();
+    if bound != 0.0 && !(-4.0..21.0).contains(&exponent) { exponential(bound) } else { format!("{bound}") }
 }
 
 /// A number as short as it can be without losing a bit.

@@ -10,6 +10,7 @@
 //! | [`cli`], [`config`] | command line; settings from flags, environment, file and defaults, checked as a whole | reads files |
 //! | [`source`] | an event table: a SELECT and the metrics over its columns, checked | reads files |
 //! | [`sql`] | composes the statements around the SELECT | pure |
+//! | [`selector`], [`question`] | PromQL selectors, and which metric and rows they mean | pure |
 //! | [`db`] | one connection, one read-only transaction a poll, rows into own types, failures into reasons | PostgreSQL |
 //! | [`ledger`] | what has been counted; totals that only grow | pure |
 //! | [`poll`], [`backoff`] | the loop: read, count, publish; waiting after failures | through [`db`] |
@@ -17,7 +18,9 @@
 //! | [`exposition`] | Prometheus text and OpenMetrics, content negotiation | pure |
 //! | [`metrics`] | the exporter's metrics about itself | pure |
 //! | [`web`] | connections, routes | HTTP |
-//! | [`serve`], [`once`], [`check`], [`explain`], [`healthcheck`] | the commands | |
+//! | [`serve`], [`once`], [`check`], [`explain`], [`rows`], [`healthcheck`] | the commands | |
+//! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] |
+//! | [`table`] | tables for a terminal | pure |
 //! | [`log`] | where log lines go | standard error |
 //!
 //! # Invariants
@@ -36,6 +39,7 @@ pub mod config;
 pub mod db;
 pub mod explain;
 pub mod exposition;
+pub mod gone;
 pub mod healthcheck;
 pub mod ledger;
 pub mod log;
@@ -43,7 +47,12 @@ pub mod metrics;
 pub mod once;
 pub mod poll;
 pub mod published;
+pub mod question;
+pub mod rows;
+pub mod selector;
 pub mod serve;
 pub mod source;
 pub mod sql;
+pub mod table;
+pub mod walk;
 pub mod web;

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use rsolv_exporter::cli::{self, Task};
 use rsolv_exporter::config::Settings;
+use rsolv_exporter::question::Question;
 use rsolv_exporter::source::Source;
-use rsolv_exporter::{check, explain, healthcheck, log, once, serve};
+use rsolv_exporter::{check, explain, healthcheck, log, once, rows, serve};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -44,6 +45,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(task: Task, settings: &Settings, sources: Vec<Source>) -> Result<ExitCode, String> {
+    let question = match task.selector().map(|text| Question::parse(text, &sources)).transpose() {
+        Ok(question) => question,
+        Err(e) => return Ok(misused("this selects nothing", &[e.to_string()])),
+    };
     match task {
         Task::Serve => {
             let stop = serve::stop_signal().map_err(|e| format!("cannot wait for signals: {e}"))?;
@@ -61,7 +66,14 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>) -> Result<Ex
             print(&report.to_string());
             return Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
         }
-        Task::Sql => print(&explain::statements(settings, &sources).await.map_err(|e| e.to_string())?),
+        Task::Sql(_) => print(&explain::run(settings, &sources, question.as_ref()).await.map_err(|e| e.to_string())?),
+        Task::Rows(options) => {
+            if let Some(question) = question {
+                let listing = rows::find(settings, &question, &options, None).await.map_err(|e| e.to_string())?;
+                print(&listing.render(options.format, &question));
+                listing.notes.iter().for_each(|note| eprintln!("{note}"));
+            }
+        }
         Task::Healthcheck => healthcheck::run(settings.web.listen_address).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -22,7 +22,7 @@ use crate::source::Source;
 use announce::Announcer;
 
 /// Rows read by the first statement of a source; later ones adapt to how long it took.
-const FIRST_LIMIT: usize = 20_000;
+pub const FIRST_LIMIT: usize = 20_000;
 /// Fewer rows than this are not worth a statement.
 const MIN_LIMIT: usize = 500;
 /// More rows than this would hold too many ids at once.

@@ -1,5 +1,8 @@
 //! Composes the statements around the SELECT of a source. Pure text; nothing here talks to a database.
 
+pub mod series;
+pub mod view;
+
 use std::collections::BTreeMap;
 
 use crate::ledger::Probe;

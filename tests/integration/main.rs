@@ -6,4 +6,6 @@
 mod support;
 
 mod demo_runs;
+mod fixture;
+mod sql_command;
 mod support_works;

@@ -1,0 +1,96 @@
+//! The commands, their own arguments, and their help.
+
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Command};
+
+use super::Task;
+use crate::rows;
+
+const SELECTOR: &str = "\
+A selector is what Prometheus takes: NAME{label=\"value\",…} with = != =~ !~. Labels that Prometheus adds (job,
+instance, …) are ignored, so that a series can be pasted as it stands there. Regular expressions are PostgreSQL's:
+they differ from Prometheus' in rare things, such as \\b and \\pL, which are refused.
+
+";
+
+/// Every command.
+pub fn all() -> Vec<Command> {
+    let selector = |required| Arg::new("selector").value_name("SELECTOR").required(required);
+    let since = || Arg::new("since").long("since").value_name("DURATION").value_parser(duration);
+    let format = |all: &[&'static str]| {
+        let parser = PossibleValuesParser::new(all.to_vec());
+        Arg::new("format").long("format").value_name("FORMAT").value_parser(parser).default_value("table")
+    };
+    vec![
+        Command::new("serve").about("Poll and serve metrics until told to stop (the default)"),
+        Command::new("check").about("Check settings, queries and privileges against the real database"),
+        Command::new("once").about("Poll once and print the metrics"),
+        Command::new("sql")
+            .about("Print the SQL that a number comes from, to paste into psql")
+            .arg(selector(false).help("A metric or series; without one: the statements of a poll, as they run"))
+            .after_help(format!(
+                "{SELECTOR}\
+The number is in the last column of the last row; with several series their sum, and a row for each before it.
+With state.file it says how much of the number comes from rows that are gone.
+
+Examples:
+  rsolv-exporter sql
+  rsolv-exporter sql rsolv_validation_test_generated_total | psql \"$DATABASE_URL\"
+  rsolv-exporter sql 'rsolv_validation_executions_total{{repo=\"org/app\",status=\"failed\"}}'
+  rsolv-exporter sql 'rsolv_validation_duration_milliseconds_bucket{{le=\"300000\"}}'"
+            )),
+        Command::new("rows")
+            .about("List the executions behind a series, newest first")
+            .arg(selector(true).help("The series, such as 'rsolv_validation_executions_total{status=\"failed\"}'"))
+            .arg(since().help("Only executions that finished within this time, such as 24h"))
+            .arg(
+                Arg::new("limit")
+                    .long("limit")
+                    .value_name("NUMBER")
+                    .default_value("50")
+                    .value_parser(clap::value_parser!(u32).range(1..))
+                    .help("At most so many"),
+            )
+            .arg(format(&["table", "csv", "json"]).help("How to write them"))
+            .after_help(format!(
+                "{SELECTOR}\
+Of a histogram's own name, le is the bucket into which a row falls: le=\"+Inf\" are the rows above the last bound.
+Of NAME_bucket, le=\"300000\" are the rows that this series counts (up to 300000), le!=\"300000\" those that it does not.
+
+The table is read backwards by id. A search ends when it has found enough, after 10000 rows in a row that are older than
+--since, or after database.statement_timeout; notes on standard error say how far it came.
+
+Examples:
+  rsolv-exporter rows 'rsolv_validation_executions_total{{repo=\"org/app\",status=\"failed\"}}' --since 24h
+  the ones over 5 minutes:
+  rsolv-exporter rows 'rsolv_validation_duration_milliseconds_bucket{{le!=\"300000\"}}'
+  between one and two minutes, as CSV:
+  rsolv-exporter rows 'rsolv_validation_duration_milliseconds{{le=\"120000\"}}' --limit 1000 --format csv"
+            )),
+        Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"),
+    ]
+}
+
+/// The task of a command with its arguments.
+pub fn task(name: &str, matches: &ArgMatches) -> Task {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    match name {
+        "check" => Task::Check,
+        "once" => Task::Once,
+        "sql" => Task::Sql(text("selector")),
+        "rows" => Task::Rows(rows::Options {
+            selector: text("selector").unwrap_or_default(),
+            since: matches.get_one("since").copied(),
+            limit: matches.get_one::<u32>("limit").map_or(usize::MAX, |&limit| limit as usize),
+            format: text("format").and_then(|text| rows::Format::parse(&text)).unwrap_or(rows::Format::Table),
+        }),
+        "healthcheck" => Task::Healthcheck,
+        _ => Task::Serve,
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}; such as 30m, 24h or 30d"))
+}
