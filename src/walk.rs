@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use crate::db::{Failure, Session, in_file};
+use crate::db::{Failure, Reason, Session, in_file};
 use crate::source::Source;
 use crate::sql::Columns;
 use crate::sql::view::{View, view};
@@ -116,7 +116,17 @@ impl<'a> Walk<'a> {
             view(self.source, self.columns, &self.view),
             time("(array_agg(at ORDER BY id))[1]"),
         );
-        let rows = self.session.rows(&statement, &[]).await.map_err(|e| in_file(self.source, None, e))?;
+        let rows = match self.session.rows(&statement, &[]).await {
+            Ok(rows) => rows,
+            Err(failure) if failure.reason == Reason::Timeout && !failure.connection_lost && self.read > 0 => {
+                self.state = State::GaveUp;
+                // The failure has ended the transaction; who goes on does so in a new one.
+                self.session.batch("ROLLBACK").await?;
+                self.session.begin().await?;
+                return Ok((Vec::new(), 4));
+            }
+            Err(failure) => return Err(in_file(self.source, None, failure)),
+        };
         let Some(first) = rows.first() else { return Ok((rows, 4)) };
         let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
         let read: i64 = first.try_get(0).map_err(failure)?;

@@ -7,5 +7,6 @@ mod support;
 
 mod demo_runs;
 mod fixture;
+mod rows_command;
 mod sql_command;
 mod support_works;
