@@ -14,8 +14,11 @@ use crate::rows;
 pub enum Task {
     /// Poll and serve until told to stop.
     Serve,
-    /// Check everything against the real database.
-    Check,
+    /// Check everything against the real database; as JSON or for people.
+    Check {
+        /// As JSON.
+        json: bool,
+    },
     /// One poll, exposition on standard output.
     Once,
     /// Print the statements of a poll, or the one that gives a number.

@@ -61,10 +61,15 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>) -> Result<Ex
                 return Err(failure.to_string());
             }
         }
-        Task::Check => {
+        Task::Check { json } => {
             let report = check::run(settings, &sources).await;
-            print(&report.to_string());
-            return Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
+            let text = if json {
+                serde_json::to_string_pretty(&report).map_err(|e| e.to_string())? + "\n"
+            } else {
+                report.to_string()
+            };
+            print(&text);
+            return Ok(if report.good { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
         }
         Task::Sql(_) => print(&explain::run(settings, &sources, question.as_ref()).await.map_err(|e| e.to_string())?),
         Task::Rows(options) => {

@@ -168,13 +168,52 @@ fn number(value: &Value, columns: &Columns) -> String {
 
 /// How many values there are that are no valid number: not NULL, JSON null or the empty string, and yet without one.
 fn rejection(value: &Value, columns: &Columns) -> String {
+    format!("count(*) FILTER (WHERE done AND {} IS NULL AND {})", valid(value), present(value, columns))
+}
+
+/// That a value is there: not NULL, JSON null or the empty string.
+fn present(value: &Value, columns: &Columns) -> String {
     let column = ident(&value.column);
     let missing = match columns.get(&value.column) {
         Some(ColumnType::Number) => String::new(),
         Some(ColumnType::Json) => format!(" AND {column}::jsonb NOT IN ('null', '\"\"')"),
         _ => format!(" AND {column}::text <> ''"),
     };
-    format!("count(*) FILTER (WHERE done AND {} IS NULL AND {column} IS NOT NULL{missing})", valid(value))
+    format!("{column} IS NOT NULL{missing}")
+}
+
+/// In words why the value of a done row is rejected; NULL when it is not.
+fn why(value: &Value, columns: &Columns) -> String {
+    let column = ident(&value.column);
+    let (min, max) = (value.min, value.max);
+    let bounds = |x: &str| {
+        format!(
+            "CASE WHEN {x} < {min} THEN 'is below {min}' WHEN {x} > {max} THEN 'is above {max}' ELSE 'is not whole' END"
+        )
+    };
+    let string = |text: &str| {
+        let trimmed = format!("btrim({text}, {SPACE})");
+        format!(
+            "CASE WHEN length({text}) > {MAX_DIGITS} THEN 'is too long for a number' WHEN {trimmed} !~ {NUMBER} \
+             THEN 'is text that is no number' ELSE {} END",
+            bounds(&format!("{trimmed}::numeric"))
+        )
+    };
+    let reason = match columns.get(&value.column) {
+        Some(ColumnType::Number) => bounds(&column),
+        Some(ColumnType::Json) => {
+            let json = format!("{column}::jsonb");
+            format!(
+                "CASE jsonb_typeof({json}) WHEN 'number' THEN {} WHEN 'string' THEN {} \
+                 WHEN 'boolean' THEN 'is true or false' ELSE 'is an ' || jsonb_typeof({json}) END",
+                bounds(&format!("({json})::numeric")),
+                string(&format!("({json} #>> '{{}}')")),
+            )
+        }
+        _ => string(&format!("{column}::text")),
+    };
+    let valid = number(value, columns);
+    format!("CASE WHEN done AND {} AND ({valid}) IS NULL THEN {reason} END", present(value, columns))
 }
 
 #[cfg(test)]

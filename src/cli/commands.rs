@@ -25,7 +25,19 @@ pub fn all() -> Vec<Command> {
     };
     vec![
         Command::new("serve").about("Poll and serve metrics until told to stop (the default)"),
-        Command::new("check").about("Check settings, queries and privileges against the real database"),
+        Command::new("check")
+            .about("Check settings, queries and privileges against the real database")
+            .arg(format(&["table", "json"]).help("For people, or for programs"))
+            .after_help(
+                "\
+It runs the statement of a poll on the newest 10000 rows, and shows how PostgreSQL runs it, what is in the rows, and which
+values are rejected and why. Missing privileges come with the GRANT that gives them. Exit status 1 says that numbers
+would be wrong or absent.
+
+Examples:
+  rsolv-exporter check
+  rsolv-exporter check --format json | jq .problems",
+            ),
         Command::new("once").about("Poll once and print the metrics"),
         Command::new("sql")
             .about("Print the SQL that a number comes from, to paste into psql")
@@ -77,7 +89,7 @@ Examples:
 pub fn task(name: &str, matches: &ArgMatches) -> Task {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     match name {
-        "check" => Task::Check,
+        "check" => Task::Check { json: text("format").is_some_and(|format| format == "json") },
         "once" => Task::Once,
         "sql" => Task::Sql(text("selector")),
         "rows" => Task::Rows(rows::Options {

@@ -1,6 +1,6 @@
 //! The rows of a source as the exporter sees them: labels as they are exported, values only where they are valid.
 
-use super::{Columns, ident, label, literal, number, valid};
+use super::{Columns, ident, label, literal, number, valid, why};
 use crate::ledger::{Labels, MAX_LABEL_BYTES, OVERFLOW};
 use crate::source::{Source, Value};
 
@@ -20,6 +20,8 @@ pub struct View<'a> {
     pub only: Vec<&'a str>,
     /// Columns as text, each under the name that [`raw`] gives it.
     pub raw: Vec<&'a str>,
+    /// Whether there is, for each value column, why its value was rejected, under the name that [`reason`] gives it.
+    pub reasons: bool,
     /// The sets there are, when rows of others are counted as [`OVERFLOW`].
     pub sets: Option<Vec<&'a Labels>>,
     /// Follows the SELECT, which is called `execution`: a condition, an order, a limit.
@@ -36,6 +38,11 @@ pub fn raw(column: &str) -> String {
     ident(&format!("{column} (column)"))
 }
 
+/// The name of why the value of a column was rejected.
+pub fn reason(column: &Value) -> String {
+    ident(&format!("{} (reason)", column.column))
+}
+
 /// Common table expressions, without `WITH`; the last one is called [`NAME`].
 pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
     let labels: Vec<&str> = match view.sets {
@@ -49,13 +56,16 @@ pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
     };
     let long: Vec<&str> = labels.iter().copied().filter(|l| view.sets.is_some() || !view.short.contains(l)).collect();
     let rest: Vec<String> = view.only.iter().map(|c| ident(c)).chain(view.values.iter().map(|v| valid(v))).collect();
+    let reasons: Vec<&Value> = if view.reasons { view.values.clone() } else { Vec::new() };
     let rest: Vec<String> = rest.into_iter().chain(view.raw.iter().map(|c| raw(c))).collect();
+    let rest: Vec<String> = rest.into_iter().chain(reasons.iter().map(|v| reason(v))).collect();
 
     let mut list = vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), "at".to_owned()];
     list.extend(labels.iter().map(|l| format!("{} AS {}", label(source, l), ident(l))));
     list.extend(view.only.iter().map(|c| ident(c)));
     list.extend(view.values.iter().map(|v| format!("{} AS {}", number(v, columns), valid(v))));
     list.extend(view.raw.iter().map(|c| format!("{}::text AS {}", ident(c), raw(c))));
+    list.extend(reasons.iter().map(|v| format!("{} AS {}", why(v, columns), reason(v))));
     let which = if view.which.is_empty() { String::new() } else { format!("{}\n  ", view.which) };
     // OFFSET 0 keeps values from being computed anew for every use.
     let first = format!(

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod check_command;
 mod demo_runs;
 mod fixture;
 mod rows_command;
