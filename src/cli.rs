@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{KEYS, Settings, load};
-use crate::rows;
+use crate::{buckets, rows};
 
 /// What the user wants done.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,8 @@ pub enum Task {
     Sql(Option<String>),
     /// List the executions behind a series.
     Rows(rows::Options),
+    /// Suggest the bounds of a histogram.
+    Buckets(buckets::Options),
     /// Ask the running exporter whether it works.
     Healthcheck,
 }
@@ -35,6 +37,7 @@ impl Task {
         match self {
             Self::Sql(selector) => selector.as_deref(),
             Self::Rows(options) => Some(&options.selector),
+            Self::Buckets(options) => Some(&options.selector),
             _ => None,
         }
     }

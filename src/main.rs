@@ -6,7 +6,7 @@ use rsolv_exporter::cli::{self, Task};
 use rsolv_exporter::config::Settings;
 use rsolv_exporter::question::Question;
 use rsolv_exporter::source::Source;
-use rsolv_exporter::{check, explain, healthcheck, log, once, rows, serve};
+use rsolv_exporter::{buckets, check, explain, healthcheck, log, once, rows, serve};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -78,6 +78,15 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>) -> Result<Ex
                 print(&listing.render(options.format, &question));
                 listing.notes.iter().for_each(|note| eprintln!("{note}"));
             }
+        }
+        Task::Buckets(options) => {
+            if let Some(question) = question.filter(Question::is_histogram) {
+                let found = buckets::suggest(settings, &question, options.since).await.map_err(|e| e.to_string())?;
+                print(&found.to_string());
+                return Ok(if found.bounds.is_empty() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS });
+            }
+            let problem = format!("{} is no histogram by its own name, without le", options.selector);
+            return Ok(misused("this has no buckets", &[problem]));
         }
         Task::Healthcheck => healthcheck::run(settings.web.listen_address).await?,
     }

@@ -111,6 +111,11 @@ impl<'a> Question<'a> {
         matches!(self.metric.kind, Kind::Histogram { .. }) && matches!(self.part, Part::Whole | Part::Bucket)
     }
 
+    /// Whether all of a histogram is asked for, and not some of its buckets.
+    pub fn is_histogram(&self) -> bool {
+        matches!(self.metric.kind, Kind::Histogram { .. }) && self.part == Part::Whole && self.le.is_empty()
+    }
+
     /// The upper bounds of a histogram with their spelling, the infinite one last.
     pub fn bounds(&self) -> Vec<(String, f64)> {
         match &self.metric.kind {

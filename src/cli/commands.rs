@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command};
 
 use super::Task;
-use crate::rows;
+use crate::{buckets, rows};
 
 const SELECTOR: &str = "\
 A selector is what Prometheus takes: NAME{label=\"value\",…} with = != =~ !~. Labels that Prometheus adds (job,
@@ -81,6 +81,20 @@ Examples:
   between one and two minutes, as CSV:
   rsolv-exporter rows 'rsolv_validation_duration_milliseconds{{le=\"120000\"}}' --limit 1000 --format csv"
             )),
+        Command::new("buckets")
+            .about("Suggest the bounds of a histogram from the values that there are")
+            .arg(selector(true).help("The histogram, if wanted with labels"))
+            .arg(since().default_value("30d").help("Executions that finished within this time"))
+            .after_help(
+                "\
+It prints p50, p90, p95 and p99 of the values, what histogram_quantile makes of them with today's and with the suggested
+bounds, how many values are above the last bound, and the TOML to paste. Quantiles have five significant digits.
+The table is read backwards by id, as by the command rows.
+
+Examples:
+  rsolv-exporter buckets rsolv_validation_duration_milliseconds
+  rsolv-exporter buckets 'rsolv_mitigation_trust_score_value{language=\"ruby\"}' --since 7d",
+            ),
         Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"),
     ]
 }
@@ -97,6 +111,10 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
             since: matches.get_one("since").copied(),
             limit: matches.get_one::<u32>("limit").map_or(usize::MAX, |&limit| limit as usize),
             format: text("format").and_then(|text| rows::Format::parse(&text)).unwrap_or(rows::Format::Table),
+        }),
+        "buckets" => Task::Buckets(buckets::Options {
+            selector: text("selector").unwrap_or_default(),
+            since: matches.get_one("since").copied().unwrap_or_default(),
         }),
         "healthcheck" => Task::Healthcheck,
         _ => Task::Serve,
