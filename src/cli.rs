@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{KEYS, Settings, load};
-use crate::{buckets, rows};
+use crate::{backfill, buckets, rows};
 
 /// What the user wants done.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub enum Task {
     Rows(rows::Options),
     /// Suggest the bounds of a histogram.
     Buckets(buckets::Options),
+    /// Write the history with timestamps.
+    Backfill(backfill::Options),
     /// Ask the running exporter whether it works.
     Healthcheck,
 }

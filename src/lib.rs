@@ -18,7 +18,7 @@
 //! | [`exposition`] | Prometheus text and OpenMetrics, content negotiation | pure |
 //! | [`metrics`] | the exporter's metrics about itself | pure |
 //! | [`web`] | connections, routes | HTTP |
-//! | [`serve`], [`once`], [`check`], [`explain`], [`rows`], [`buckets`], [`healthcheck`] | the commands | |
+//! | [`serve`], [`once`], [`check`], [`explain`], [`rows`], [`buckets`], [`backfill`], [`healthcheck`] | the commands | |
 //! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] |
 //! | [`table`] | tables for a terminal | pure |
 //! | [`log`] | where log lines go | standard error |
@@ -32,6 +32,7 @@
 //! - No text that reaches a log, an error, a metric or a page holds a password or the contents of a row.
 #![deny(missing_docs)]
 
+pub mod backfill;
 pub mod backoff;
 pub mod buckets;
 pub mod check;

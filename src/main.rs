@@ -6,7 +6,7 @@ use rsolv_exporter::cli::{self, Task};
 use rsolv_exporter::config::Settings;
 use rsolv_exporter::question::Question;
 use rsolv_exporter::source::Source;
-use rsolv_exporter::{buckets, check, explain, healthcheck, log, once, rows, serve};
+use rsolv_exporter::{backfill, buckets, check, explain, healthcheck, log, once, rows, serve};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -88,9 +88,24 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>) -> Result<Ex
             let problem = format!("{} is no histogram by its own name, without le", options.selector);
             return Ok(misused("this has no buckets", &[problem]));
         }
+        Task::Backfill(options) => {
+            let timeline = match backfill::check(&options, &sources, now_ms()) {
+                Ok(timeline) => timeline,
+                Err(problem) => return Ok(misused("this is no range of history", &[problem])),
+            };
+            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+            let written = backfill::run(settings, &sources, &timeline, &options.labels, &[], &mut out).await;
+            written.map_err(|e| e.to_string())?;
+        }
         Task::Healthcheck => healthcheck::run(settings.web.listen_address).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Milliseconds since the epoch.
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Like `print!`, but a reader that has gone (`| head`) is no error.

@@ -1,12 +1,13 @@
 //! Composes the statements around the SELECT of a source. Pure text; nothing here talks to a database.
 
+pub mod history;
 pub mod series;
 pub mod view;
 
 use std::collections::BTreeMap;
 
 use crate::ledger::Probe;
-use crate::source::{Count, Source, Value};
+use crate::source::{Count, Source, Sum, Value};
 
 /// White space that is trimmed from labels and from numbers that came as strings.
 const SPACE: &str = r"E' \t\n\r\f\v'";
@@ -60,10 +61,7 @@ pub fn poll(source: &Source, columns: &Columns, limit: usize) -> String {
     let labels: Vec<String> = source.labels.iter().chain(&source.by).map(|l| ident(l)).collect();
     let values = |f: &dyn Fn(&Value) -> String| source.values.iter().map(f).collect::<Vec<_>>();
     let counts = source.counts.iter().map(|c| count(source, c)).collect();
-    let sums = source.sums.iter().map(|sum| {
-        let filter = sum.only.as_ref().map(|c| format!(" AND {}", ident(c))).unwrap_or_default();
-        format!("coalesce(sum({}) FILTER (WHERE done{filter}), 0)::float8", valid(&source.values[sum.value]))
-    });
+    let sums = source.sums.iter().map(|s| sum(source, s));
     let rejected = values(&|v| rejection(v, columns));
 
     let mut outer: Vec<String> = labels.clone();
@@ -113,6 +111,11 @@ fn array(kind: &str, name: &str, items: Vec<String>) -> String {
 /// The name under which the valid number of a column stands beside the column itself.
 fn valid(value: &Value) -> String {
     ident(&format!("{} (valid)", value.column))
+}
+
+fn sum(source: &Source, sum: &Sum) -> String {
+    let filter = sum.only.as_ref().map(|c| format!(" AND {}", ident(c))).unwrap_or_default();
+    format!("coalesce(sum({}) FILTER (WHERE done{filter}), 0)::float8", valid(&source.values[sum.value]))
 }
 
 fn count(source: &Source, count: &Count) -> String {

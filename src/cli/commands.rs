@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::Task;
-use crate::{buckets, rows};
+use crate::{backfill, buckets, rows};
 
 const SELECTOR: &str = "\
 A selector is what Prometheus takes: NAME{label=\"value\",…} with = != =~ !~. Labels that Prometheus adds (job,
@@ -95,6 +95,46 @@ Examples:
   rsolv-exporter buckets rsolv_validation_duration_milliseconds
   rsolv-exporter buckets 'rsolv_mitigation_trust_score_value{language=\"ruby\"}' --since 7d",
             ),
+        Command::new("backfill")
+            .about("Write the history as OpenMetrics with timestamps, for promtool")
+            .arg(Arg::new("from").long("from").value_name("TIME").required(true).help(
+                "The first sample: 2026-01-31, 2026-01-31T12:00:00Z, 30d (ago) or seconds since the epoch",
+            ))
+            .arg(Arg::new("to").long("to").value_name("TIME").default_value("now").help("The last sample"))
+            .arg(
+                Arg::new("step")
+                    .long("step")
+                    .value_name("DURATION")
+                    .default_value("1m")
+                    .value_parser(duration)
+                    .help("From one sample to the next"),
+            )
+            .arg(
+                Arg::new("label")
+                    .long("label")
+                    .value_name("NAME=VALUE")
+                    .action(ArgAction::Append)
+                    .value_parser(pair)
+                    .help("A label for every series; give job and instance as Prometheus does, so that live series go on"),
+            )
+            .after_help(
+                "\
+Every series has a sample at every step, from one step before its first event (there it is 0) or from --from on: so many
+lines as there are series times steps. Its last value is the live one, less what happened after --to; rows that are gone
+count as before --from, as far as state.file knows them. Gauges of open rows have no history and are left out.
+
+PostgreSQL reads each table once for every list of labels that metrics have (twice with the shipped queries) and sorts it,
+which can take long and, on disk, as much room as there are executions: run it on a replica, with a statement_timeout to
+match. The transaction lasts until all is written. This side holds a few thousand rows, whatever the range.
+
+promtool reads the file once for every two hours of it. Leave out the last three hours (--to 3h): Prometheus still writes
+to the block in memory there. Blocks older than Prometheus' retention are deleted as soon as it sees them.
+
+Example:
+  rsolv-exporter backfill --from 30d --to 3h --label job=rsolv-exporter --label instance=exporter:10060 \\
+    --database.statement-timeout 30m > history.txt
+  promtool tsdb create-blocks-from openmetrics history.txt /var/lib/prometheus/metrics2",
+            ),
         Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"),
     ]
 }
@@ -116,6 +156,12 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
             selector: text("selector").unwrap_or_default(),
             since: matches.get_one("since").copied().unwrap_or_default(),
         }),
+        "backfill" => Task::Backfill(backfill::Options {
+            from: text("from").unwrap_or_default(),
+            to: text("to").unwrap_or_default(),
+            step: matches.get_one("step").copied().unwrap_or_default(),
+            labels: matches.get_many("label").into_iter().flatten().cloned().collect(),
+        }),
         "healthcheck" => Task::Healthcheck,
         _ => Task::Serve,
     }
@@ -123,4 +169,9 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; such as 30m, 24h or 30d"))
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
 }

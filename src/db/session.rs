@@ -243,6 +243,11 @@ impl Session {
         self.deadline(self.client.query_typed(statement, parameters)).await
     }
 
+    /// Runs a statement that returns no rows, and says how many it was about; inside a transaction.
+    pub async fn execute(&self, statement: &str) -> Result<u64, Failure> {
+        self.deadline(self.client.execute_typed(statement, &[])).await
+    }
+
     /// Runs a statement without parameters and returns its rows as text; inside a transaction.
     pub async fn text(&self, statement: &str) -> Result<Vec<SimpleQueryRow>, Failure> {
         let messages = self.deadline(self.client.simple_query(statement)).await?;

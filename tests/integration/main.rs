@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backfill_command;
 mod buckets_command;
 mod check_command;
 mod demo_runs;
