@@ -1,19 +1,25 @@
 # The two commands of the README are `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint golden clean
+.PHONY: help demo test test-soak set-up lint golden dist deny clean
 
 help: ## Say what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## See it work on a throwaway PostgreSQL (Ctrl-C ends it)
-	@tests/setup.sh postgres
+	@tests/setup.sh build postgres
 	@echo "Building the exporter and the demo (about a minute the first time) ..."
 	@cargo build --quiet --locked --bin rsolv-exporter --example demo
 	@target/debug/examples/demo $(DEMO)
 
-test: lint ## Everything that must hold, on real servers
-	@tests/setup.sh postgres prometheus
-	cargo test --locked
+test: set-up lint ## Everything that must hold, on real servers
+	@tests/run.sh
+
+set-up: ## Install what the tests need and this machine lacks
+	@tests/setup.sh build postgres prometheus python
+
+test-soak: ## Many concurrent writers, with 20 seeds (about 4 minutes)
+	@tests/setup.sh postgres
+	RSOLV_SOAK_SEEDS=20 cargo test --locked --test integration soak -- --nocapture
 
 lint: ## Static checks
 	cargo fmt --check
@@ -21,6 +27,12 @@ lint: ## Static checks
 
 golden: ## Take what is printed now as what is expected
 	INSTA_UPDATE=always cargo test --locked
+
+dist: ## Make a release in target/dist: archive, Debian package, SBOM, licences
+	@deploy/dist.sh
+
+deny: ## Licences, sources and advisories of the dependencies
+	@deploy/check-dependencies.sh
 
 clean: ## Remove what was built
 	cargo clean

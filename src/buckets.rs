@@ -45,7 +45,7 @@ pub async fn suggest<'a>(
     since: Duration,
 ) -> Result<Suggestion<'a>, Failure> {
     let session = settings.target.connect().await?;
-    let (_, clock) = session.begin().await?;
+    let clock = session.begin().await?.clock;
     let columns = session.describe(question.source).await?;
     let view = view_of(question, None);
     let limit = settings.target.timeouts().statement;

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use report::{Clock, Line, Report};
 
 use crate::config::Settings;
-use crate::db::{Failure, Reason, Session, lacking};
+use crate::db::{Failure, Opening, Reason, Session, lacking};
 use crate::ledger::Probe;
 use crate::source::Source;
 use crate::sql;
@@ -49,7 +49,7 @@ pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
 
 async fn server(report: &mut Report, session: &Session) -> Result<(), Failure> {
     let before = now();
-    let (position, clock) = session.begin().await?;
+    let Opening { position, clock } = session.begin().await?;
     let after = now();
     let difference =
         Clock { ahead_seconds: clock - (before + after) / 2.0, uncertainty_seconds: (after - before) / 2.0 };
@@ -123,7 +123,7 @@ async fn try_source(
         return Ok(Vec::new());
     };
     let above = lowest.checked_sub(1);
-    let probe = Probe { above, gaps: Vec::new(), open: Vec::new(), limit: SAMPLE as usize };
+    let probe = Probe { above, limit: SAMPLE as usize, ..Probe::default() };
     let groups = session.answer(source, &columns, &probe).await?;
     let mut sample = sample::of_groups(source, &probe, groups, settings.series.limit)?;
     sample.rejected = sample::rejected(session, source, &columns, lowest).await?;
@@ -159,6 +159,9 @@ fn now() -> f64 {
 
 /// A failure with what to do about it.
 fn explain(settings: &Settings, failure: &Failure) -> String {
+    if let Some(detail) = &failure.detail {
+        tracing::debug!(detail, "the server's words");
+    }
     let remedy = match failure.reason {
         Reason::Connect | Reason::Timeout => {
             "is the server running, and is the address in database.url right?".to_owned()

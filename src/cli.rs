@@ -83,7 +83,7 @@ fn value_name(key: &str) -> &'static str {
         Some("limit") => "NUMBER",
         Some("address") => "ADDRESS",
         Some("path") => "PATH",
-        Some("created") => "BOOLEAN",
+        Some("created" | "details") => "BOOLEAN",
         _ => "VALUE",
     }
 }

@@ -32,6 +32,8 @@ pub struct Settings {
     pub web: Web,
     /// What is logged.
     pub log: Log,
+    /// Every key as it was set, for people: key, value without secrets, origin (empty for a default).
+    pub shown: Vec<(String, String, String)>,
 }
 
 /// `[poll]`
@@ -65,6 +67,8 @@ pub struct Web {
     pub config_file: Option<PathBuf>,
     /// Whether OpenMetrics carries `_created`.
     pub openmetrics_created: bool,
+    /// Whether the status page shows SQL, errors and settings to clients from elsewhere.
+    pub show_details: bool,
 }
 
 /// `[log]`
@@ -139,6 +143,7 @@ impl Settings {
             }),
             config_file: reader.path("web.config_file"),
             openmetrics_created: reader.parse("web.openmetrics_created", "true or false", |t| t.parse().ok()),
+            show_details: reader.parse("web.show_details", "true or false", |t| t.parse().ok()),
         };
         let log = Log {
             level: reader.parse("log.level", "off, error, warn, info, debug or trace", |t| t.parse().ok()),
@@ -151,7 +156,8 @@ impl Settings {
         let (state_file, queries_dir) = (reader.path("state.file"), reader.path("queries.dir"));
         match target {
             Some(target) if reader.invalid.is_empty() => {
-                Ok(Self { target, poll, series, state_file, queries_dir, web, log })
+                let shown = layers.shown("database.url", &target.to_string());
+                Ok(Self { target, poll, series, state_file, queries_dir, web, log, shown })
             }
             _ => Err(reader.invalid),
         }
@@ -220,7 +226,10 @@ impl Reader<'_> {
             }
         };
         let password = self.path("database.password_file");
-        match Target::parse(&url, connect_timeout, timeouts) {
+        let url_file = self.path("database.url_file");
+        let target = Target::parse(&url, connect_timeout, timeouts);
+        let target = target.map(|target| url_file.iter().fold(target, |target, file| target.with_url_file(file)));
+        match target {
             Ok(target) => match password.map(|file| (target.clone().with_password_file(&file), file)) {
                 None => Some(target),
                 Some((Ok(target), _)) => Some(target),

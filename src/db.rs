@@ -1,9 +1,11 @@
 //! The database: one connection, read in one snapshot per poll, rows decoded into the ledger's own types.
 
+mod address;
 mod connect;
 mod failure;
 mod session;
+mod tls;
 
 pub use connect::Target;
 pub use failure::{Failure, Reason};
-pub use session::{Answer, Lossy, Parameter, Position, Reading, Session, Timeouts, in_file, lacking};
+pub use session::{Lossy, Opening, Parameter, Position, Session, Timeouts, in_file, lacking};

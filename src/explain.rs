@@ -22,7 +22,7 @@ pub async fn run(settings: &Settings, sources: &[Source], question: Option<&Ques
 /// The transaction of a poll: of the next one with these ledgers, or of the first one without.
 pub async fn poll(settings: &Settings, sources: &[Source], ledgers: &[Option<Ledger>]) -> Result<String, Failure> {
     let session = settings.target.connect().await?;
-    let (_, clock) = session.begin().await?;
+    let clock = session.begin().await?.clock;
     let mut text = settings.target.timeouts().opening().replace("; ", ";\n") + ";\n\n";
     for (i, source) in sources.iter().enumerate() {
         let columns = session.describe(source).await?;

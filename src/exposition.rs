@@ -1,6 +1,7 @@
 //! Metrics as text: the Prometheus text format 0.0.4 and OpenMetrics 1.0, written by one encoder.
 
 pub mod accept;
+pub mod gzip;
 pub mod own;
 pub mod source;
 
@@ -152,8 +153,9 @@ pub fn le(bound: f64) -> String {
     if bound.is_infinite() {
         return "+Inf".to_owned();
     }
-    let exponent = bound.abs().log10().floor();
-    if bound != 0.0 && !(-4.0..21.0).contains(&exponent) { exponential(bound) } else { format!("{bound}") }
+    let scientific = format!("{bound:e}");
+    let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or_default();
+    if (-4..6).contains(&exponent) { format!("{bound}") } else { exponential(bound) }
 }
 
 /// A number as short as it can be without losing a bit.

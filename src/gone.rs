@@ -35,8 +35,12 @@ pub fn sets(ledger: Option<&Ledger>) -> Option<Vec<&Labels>> {
 /// not open when it was last seen.
 pub fn counted(ledger: &Ledger) -> String {
     let Some(high) = ledger.high() else { return "false".to_owned() };
-    let open = ledger.probe(0, 0).open.into_iter().map(|id| (id, id));
-    let mut ranges: Vec<(i64, i64)> = ledger.gaps().iter().map(|gap| (gap.lo, gap.hi)).chain(open).collect();
+    let mut probe = ledger.probe(0, 0);
+    // The gaps that were given up, too.
+    ledger.audit(&mut probe, i64::MAX, 0);
+    let open = probe.open.into_iter().map(|id| (id, id));
+    let gaps = ledger.gaps().iter().map(|gap| (gap.lo, gap.hi));
+    let mut ranges: Vec<(i64, i64)> = gaps.chain(probe.audit).chain(open).collect();
     ranges.sort_unstable();
     // An id is in one of the ranges when an odd number of these bounds is not above it: a binary search.
     let bounds = ranges.iter().flat_map(|(lo, hi)| [Some(*lo), hi.checked_add(1)]).flatten();

@@ -1,20 +1,31 @@
 //! The command `healthcheck`, for containers without an HTTP client.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+use crate::config::Web;
 
 /// Longer than this, and the exporter does not work.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// What a server says that wants a certificate of its clients (RFC 8446, section 6.2): it works.
+const WANTS_CERTIFICATE: [&str; 2] = ["certificate required", "handshake failure"];
 
-/// Asks `/-/healthy` of the exporter that listens at `address`; fails with the reason.
-pub async fn run(address: SocketAddr) -> Result<(), String> {
-    let address = reachable(address);
-    let answer = tokio::time::timeout(TIMEOUT, ask(address)).await;
+/// Asks `/-/healthy` of the exporter that listens where the settings say; fails with the reason.
+pub async fn run(web: &Web) -> Result<(), String> {
+    let address = reachable(web.listen_address);
+    let answer = tokio::time::timeout(TIMEOUT, ask(address, web.config_file.is_some())).await;
     let answer = answer.map_err(|_| format!("{address} does not answer within {}s", TIMEOUT.as_secs()))?;
-    let answer = answer.map_err(|e| format!("{address}: {e}"))?;
+    let answer = match answer {
+        Err(e) if WANTS_CERTIFICATE.iter().any(|words| e.to_string().contains(words)) => return Ok(()),
+        answer => answer.map_err(|e| format!("{address}: {e}"))?,
+    };
     let status = answer.lines().next().unwrap_or_default();
     if status.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("{address} answers: {status}")) }
 }
@@ -29,8 +40,29 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-async fn ask(address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
+/// With a web configuration TLS is tried first: the file says what is served now only if it is a good one.
+async fn ask(address: SocketAddr, maybe_tls: bool) -> io::Result<String> {
+    if maybe_tls && let Some(stream) = encrypted(TcpStream::connect(address).await?).await? {
+        return request(stream, address).await;
+    }
+    request(TcpStream::connect(address).await?, address).await
+}
+
+/// None when the other side does not speak TLS.
+async fn encrypted(stream: TcpStream) -> io::Result<Option<SslStream<TcpStream>>> {
+    let mut connector = SslConnector::builder(SslMethod::tls())?;
+    // Nothing secret is said, and the exporter's certificate is seldom for its loopback address.
+    connector.set_verify(SslVerifyMode::NONE);
+    let connector = connector.build().configure()?.verify_hostname(false).use_server_name_indication(false);
+    let mut stream = SslStream::new(connector.into_ssl("localhost")?, stream)?;
+    match Pin::new(&mut stream).connect().await {
+        Ok(()) => Ok(Some(stream)),
+        Err(e) if e.to_string().contains("wrong version number") => Ok(None),
+        Err(e) => Err(io::Error::other(e)),
+    }
+}
+
+async fn request(mut stream: impl AsyncRead + AsyncWrite + Unpin, address: SocketAddr) -> io::Result<String> {
     stream
         .write_all(format!("GET /-/healthy HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
         .await?;

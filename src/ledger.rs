@@ -6,17 +6,22 @@
 //! is above `high` never again, in no gap and not open, so it is never asked for again: nothing counts twice, nothing
 //! can fall, and edits and deletes of counted rows mean nothing. An id that a snapshot could not see yet stays in a
 //! gap, whatever the order in which transactions commit.
+//!
+//! Gaps that are given up after a while stay on a list that the self-check looks through from time to time: what turns
+//! up there after all is counted, late, and reported as drift. When the database starts its ids again ([`rewind`]) or is
+//! another one, everything is read once more, and no total falls.
 
 pub mod gaps;
 #[cfg(test)]
 mod model;
+pub mod rewind;
 pub mod totals;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use gaps::Gaps;
+use gaps::{Gap, Gaps};
 pub use totals::{Birth, Cell, Labels, Set};
 
 /// The value of every identifying label of the set into which sets above the limit are folded.
@@ -40,7 +45,7 @@ pub struct Shape {
 }
 
 /// What a poll asks for: everything above `above`, the ranges, and the single ids.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Probe {
     /// Rows with larger ids are new; `None` asks for every id there is.
     pub above: Option<i64>,
@@ -48,6 +53,10 @@ pub struct Probe {
     pub gaps: Vec<(i64, i64)>,
     /// The open ids, in order.
     pub open: Vec<i64>,
+    /// Ranges given up before, which the self-check looks into, inclusive, in order.
+    pub audit: Vec<(i64, i64)>,
+    /// Rows that were done by then (seconds since the epoch) have been counted before, under ids of the past.
+    pub known_until: Option<f64>,
     /// At most this many rows are read of the tail and of each gap.
     pub limit: usize,
 }
@@ -60,7 +69,7 @@ impl Probe {
             None => Some((i64::MIN, i64::MAX)),
             Some(high) => high.checked_add(1).map(|lo| (lo, i64::MAX)),
         };
-        self.gaps.iter().copied().chain(open).chain(tail).collect()
+        self.gaps.iter().copied().chain(open).chain(self.audit.iter().copied()).chain(tail).collect()
     }
 }
 
@@ -73,6 +82,8 @@ pub struct Group {
     pub by: Labels,
     /// Whether these rows are finished.
     pub done: bool,
+    /// Whether they were counted before, see [`Probe::known_until`].
+    pub known: bool,
     /// The ids of the rows.
     pub ids: Vec<i64>,
     /// When the newest of them finished, in seconds since the epoch.
@@ -90,6 +101,8 @@ pub struct Group {
 pub struct Applied {
     /// Rows counted now.
     pub counted: u64,
+    /// Those of them that the self-check found.
+    pub drifted: u64,
     /// The tail or a gap was cut at the limit: poll again at once.
     pub more: bool,
 }
@@ -120,8 +133,19 @@ pub struct Ledger {
     rejected: Vec<u64>,
     overflowed: u64,
     gaps_dropped: u64,
+    /// Gaps that were given up, for the self-check.
+    abandoned: Gaps,
+    /// When the self-check last looked, in milliseconds since the epoch.
+    audited: i64,
+    drift: u64,
+    rewinds: u64,
+    /// After a rewind, until all has been read again: see [`Probe::known_until`].
+    known_until: Option<f64>,
     /// The history has been read to its end once: what appears from now on is new and is born at zero.
     complete: bool,
+    /// Totals that may not be fallen short of when a rebuild is complete.
+    #[serde(with = "totals::pairs")]
+    floor: BTreeMap<Labels, Set>,
     #[serde(skip)]
     open_rows: BTreeMap<(Labels, Labels), u64>,
     #[serde(skip)]
@@ -143,7 +167,21 @@ impl Ledger {
 
     /// What to ask the database for at `now` (milliseconds since the epoch, by its clock).
     pub fn probe(&self, now: i64, limit: usize) -> Probe {
-        Probe { above: self.high, gaps: self.gaps.due(now), open: self.open.iter().copied().collect(), limit }
+        Probe {
+            above: self.high,
+            gaps: self.gaps.due(now),
+            open: self.open.iter().copied().collect(),
+            audit: Vec::new(),
+            known_until: self.known_until,
+            limit,
+        }
+    }
+
+    /// Adds the self-check to a probe when the last one is `every` milliseconds ago.
+    pub fn audit(&self, probe: &mut Probe, now: i64, every: i64) {
+        if now.saturating_sub(self.audited) >= every {
+            probe.audit = self.abandoned.iter().map(|gap| (gap.lo, gap.hi)).collect();
+        }
     }
 
     /// Takes the answer to `probe`. On an error nothing has changed.
@@ -155,22 +193,30 @@ impl Ledger {
         probe.open.iter().for_each(|id| _ = self.open.remove(id));
         self.open_rows.clear();
         for group in groups {
-            if group.done {
-                applied.counted += group.ids.len() as u64;
-                self.count(group, now);
-            } else {
+            if !group.done {
                 self.open.extend(&group.ids);
                 let (set, by) = (self.fold(cut(group.set)), cut(group.by));
                 *self.open_rows.entry((set, by)).or_default() += group.ids.len() as u64;
+            } else if !group.known {
+                applied.counted += group.ids.len() as u64;
+                self.count(group, now);
             }
         }
         self.gaps.take(&seen, &probe.gaps, probe.limit, now);
+        if !probe.audit.is_empty() {
+            applied.drifted = probe.audit.iter().map(|&(lo, hi)| within(&seen, lo, hi) as u64).sum();
+            self.drift += applied.drifted;
+            self.audited = now;
+            self.abandoned.take(&seen, &probe.audit, probe.limit, now);
+        }
         self.advance(probe, &seen, now);
-        let dropped = self.gaps.shrink().len() as u64;
+        let dropped = self.gaps.shrink();
         if self.complete {
-            self.gaps_dropped += dropped;
-        } else if !applied.more {
-            self.complete = true;
+            self.gaps_dropped += dropped.len() as u64;
+            self.abandon(dropped);
+        }
+        if !applied.more {
+            self.complete_rebuild();
         }
         Ok(applied)
     }
@@ -182,11 +228,14 @@ impl Ledger {
         if let Some(pair) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(ApplyError::Duplicate(pair[0]));
         }
+        let inside = |ranges: &[(i64, i64)], id: i64| {
+            ranges.get(ranges.partition_point(|r| r.1 < id)).is_some_and(|r| r.0 <= id)
+        };
         let asked = |id: i64| {
-            let gap = probe.gaps.partition_point(|g| g.1 < id);
             probe.above.is_none_or(|high| id > high)
-                || probe.gaps.get(gap).is_some_and(|g| g.0 <= id)
+                || inside(&probe.gaps, id)
                 || probe.open.binary_search(&id).is_ok()
+                || inside(&probe.audit, id)
         };
         match seen.iter().find(|&&id| !asked(id)) {
             Some(&id) => Err(ApplyError::Foreign(id)),
@@ -196,8 +245,7 @@ impl Ledger {
 
     /// Whether the tail or a gap came back full, so that there may be more.
     fn is_cut(probe: &Probe, seen: &[i64]) -> bool {
-        let within = |lo, hi| seen.partition_point(|&id| id <= hi) - seen.partition_point(|&id| id < lo);
-        probe.ranges().into_iter().filter(|r| r.0 < r.1).any(|(lo, hi)| within(lo, hi) >= probe.limit)
+        probe.ranges().into_iter().filter(|r| r.0 < r.1).any(|(lo, hi)| within(seen, lo, hi) >= probe.limit)
     }
 
     /// Moves `high` to the largest id, and turns the ids skipped on the way into gaps.
@@ -247,10 +295,19 @@ impl Ledger {
         self.sets.len() - usize::from(overflow.is_some_and(|labels| self.sets.contains_key(&labels)))
     }
 
-    /// A response that showed every series known so far was made at `at` (milliseconds on any steady clock).
-    pub fn served(&mut self, at: u64) {
+    /// Every series known so far is on the page with this number.
+    pub fn shown(&mut self, page: u64) {
         self.births(|birth| {
             if *birth == Birth::Waiting {
+                *birth = Birth::Shown(page);
+            }
+        });
+    }
+
+    /// A response with the page of this number was made at `at` (milliseconds on any steady clock).
+    pub fn served(&mut self, page: u64, at: u64) {
+        self.births(|birth| {
+            if matches!(birth, Birth::Shown(first) if *first <= page) {
                 *birth = Birth::Seen(at);
             }
         });
@@ -275,9 +332,22 @@ impl Ledger {
         }
     }
 
-    /// Gives up narrow gaps first missed before `oldest` (milliseconds since the epoch).
+    /// Gives up narrow gaps first missed before `oldest` (milliseconds since the epoch), but for the self-check.
     pub fn expire_gaps(&mut self, oldest: i64) {
-        self.gaps.expire(oldest);
+        let expired = self.gaps.expire(oldest);
+        self.abandon(expired);
+    }
+
+    fn abandon(&mut self, gaps: Vec<Gap>) {
+        if !gaps.is_empty() {
+            self.abandoned.extend(gaps);
+            self.abandoned.shrink();
+        }
+    }
+
+    /// What the rows of the source carry.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     /// The sets in order of their labels.
@@ -330,10 +400,25 @@ impl Ledger {
         self.gaps_dropped
     }
 
+    /// Rows that turned up in gaps that had been given up.
+    pub fn drift(&self) -> u64 {
+        self.drift
+    }
+
+    /// How often the database's ids started again.
+    pub fn rewinds(&self) -> u64 {
+        self.rewinds
+    }
+
     /// Whether the history has been read to its end once.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
+}
+
+/// How many of the sorted ids are in an inclusive range.
+fn within(seen: &[i64], lo: i64, hi: i64) -> usize {
+    seen.partition_point(|&id| id <= hi) - seen.partition_point(|&id| id < lo)
 }
 
 /// Label values cut on a character boundary.
@@ -364,6 +449,7 @@ mod tests {
             by: vec!["completed".into()],
             done: true,
             ids: ids.to_vec(),
+            known: false,
             newest: None,
             counts: vec![ids.len() as u64],
             sums: vec![0.5],
@@ -411,8 +497,11 @@ mod tests {
         poll(&mut ledger, vec![done("b", &[2])]).unwrap();
         let births = |l: &Ledger| l.sets().values().map(|s| s.birth).collect::<Vec<_>>();
         assert_eq!(births(&ledger), [Birth::Released, Birth::Waiting]);
+        ledger.shown(7);
         assert!(!ledger.release(1_000_000, 90));
-        ledger.served(100);
+        ledger.served(6, 100);
+        assert!(!ledger.release(1_000_000, 90), "the page before did not have it");
+        ledger.served(7, 100);
         assert!(!ledger.release(189, 90));
         assert!(ledger.release(190, 90));
         assert_eq!(births(&ledger), [Birth::Released, Birth::Released]);

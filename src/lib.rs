@@ -14,14 +14,16 @@
 //! | [`db`] | one connection, one read-only transaction a poll, rows into own types, failures into reasons | PostgreSQL |
 //! | [`ledger`] | what has been counted; totals that only grow | pure |
 //! | [`poll`], [`backoff`] | the loop: read, count, publish; waiting after failures | through [`db`] |
+//! | [`state`] | the ledgers on disk | the state file |
 //! | [`published`] | what a poll hands to the web: immutable rendered pages | pure |
 //! | [`exposition`] | Prometheus text and OpenMetrics, content negotiation | pure |
 //! | [`metrics`] | the exporter's metrics about itself | pure |
-//! | [`web`] | connections, routes | HTTP |
+//! | [`status`] | what the status page shows beside them | pure |
+//! | [`web`] | connections, TLS, users, routes, the status page | HTTP |
 //! | [`serve`], [`once`], [`check`], [`explain`], [`rows`], [`buckets`], [`backfill`], [`healthcheck`] | the commands | |
 //! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] |
 //! | [`table`] | tables for a terminal | pure |
-//! | [`log`] | where log lines go | standard error |
+//! | [`log`], [`notify`] | where log lines go; what the service manager is told | standard error, a socket |
 //!
 //! # Invariants
 //!
@@ -46,6 +48,7 @@ pub mod healthcheck;
 pub mod ledger;
 pub mod log;
 pub mod metrics;
+pub mod notify;
 pub mod once;
 pub mod poll;
 pub mod published;
@@ -55,6 +58,8 @@ pub mod selector;
 pub mod serve;
 pub mod source;
 pub mod sql;
+pub mod state;
+pub mod status;
 pub mod table;
 pub mod walk;
 pub mod web;

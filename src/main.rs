@@ -6,6 +6,7 @@ use rsolv_exporter::cli::{self, Task};
 use rsolv_exporter::config::Settings;
 use rsolv_exporter::question::Question;
 use rsolv_exporter::source::Source;
+use rsolv_exporter::web::Gate;
 use rsolv_exporter::{backfill, buckets, check, explain, healthcheck, log, once, rows, serve};
 
 const FAILED: u8 = 1;
@@ -29,10 +30,19 @@ fn main() -> ExitCode {
             return misused("these definitions cannot be used", &problems);
         }
     };
+    // What does not serve has no use for certificates, nor maybe the right to read them.
+    let gate = match task {
+        Task::Serve | Task::Check { .. } => Gate::open(settings.web.config_file.clone()),
+        _ => Gate::open(None),
+    };
+    let gate = match gate {
+        Ok(gate) => gate,
+        Err(problems) => return misused("this web configuration (web.config_file) cannot be used", &problems),
+    };
     log::start(settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(run(task, &settings, sources)),
+        Ok(runtime) => runtime.block_on(run(task, &settings, sources, gate)),
         Err(e) => Err(format!("cannot start: {e}")),
     };
     match result {
@@ -44,7 +54,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(task: Task, settings: &Settings, sources: Vec<Source>) -> Result<ExitCode, String> {
+async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) -> Result<ExitCode, String> {
     let question = match task.selector().map(|text| Question::parse(text, &sources)).transpose() {
         Ok(question) => question,
         Err(e) => return Ok(misused("this selects nothing", &[e.to_string()])),
@@ -52,7 +62,7 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>) -> Result<Ex
     match task {
         Task::Serve => {
             let stop = serve::stop_signal().map_err(|e| format!("cannot wait for signals: {e}"))?;
-            serve::run(settings, sources, stop).await.map_err(|e| e.to_string())?;
+            serve::run(settings, sources, gate, stop).await.map_err(|e| e.to_string())?;
         }
         Task::Once => {
             let (text, failure) = once::run(settings, sources).await.map_err(|e| e.to_string())?;
@@ -97,7 +107,7 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>) -> Result<Ex
             let written = backfill::run(settings, &sources, &timeline, &options.labels, &[], &mut out).await;
             written.map_err(|e| e.to_string())?;
         }
-        Task::Healthcheck => healthcheck::run(settings.web.listen_address).await?,
+        Task::Healthcheck => healthcheck::run(&settings.web).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

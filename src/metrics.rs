@@ -21,6 +21,8 @@ pub struct Metrics {
     pub last_poll_duration: Gauge,
     /// When the last successful poll ended, in seconds since the epoch.
     pub last_success: Gauge,
+    /// 1 while the web configuration in force is the one in its file.
+    pub web_config_reloaded: IntGauge,
     source_up: IntGaugeVec,
     source_last_success: GaugeVec,
     rejected: IntCounterVec,
@@ -29,6 +31,10 @@ pub struct Metrics {
     rows: IntCounterVec,
     gaps: IntGaugeVec,
     gaps_dropped: IntCounterVec,
+    drift: IntCounterVec,
+    rewinds: IntCounterVec,
+    state_up: IntGauge,
+    state_failures: IntCounter,
 }
 
 impl Metrics {
@@ -52,6 +58,13 @@ impl Metrics {
             last_success: own(
                 &registry,
                 Gauge::with_opts(opts("last_success_timestamp_seconds", "When the last successful poll ended.")),
+            ),
+            web_config_reloaded: own(
+                &registry,
+                IntGauge::with_opts(opts(
+                    "web_config_last_reload_successful",
+                    "Whether the web configuration was good when it was last read.",
+                )),
             ),
             source_up: own(
                 &registry,
@@ -97,6 +110,22 @@ impl Metrics {
                     &["source"],
                 ),
             ),
+            drift: own(
+                &registry,
+                IntCounterVec::new(
+                    opts("drift_total", "Executions counted late, under ids that had been given up."),
+                    &["source"],
+                ),
+            ),
+            rewinds: own(
+                &registry,
+                IntCounterVec::new(opts("rewinds_total", "How often the ids of a table started again."), &["source"]),
+            ),
+            state_up: unregistered(IntGauge::with_opts(opts("state_up", "Whether the state was saved last time."))),
+            state_failures: unregistered(IntCounter::with_opts(opts(
+                "state_save_failures_total",
+                "Failures to save the state.",
+            ))),
             registry,
         };
         let info = opts("build_info", "A constant 1, labelled with the version.");
@@ -112,6 +141,18 @@ impl Metrics {
             metrics.of(source, &Ledger::new(source.shape(1)));
         }
         metrics
+    }
+
+    /// From now on there are metrics about the state file.
+    pub fn keeps_state(&self) {
+        register(&self.registry, self.state_up.clone());
+        register(&self.registry, self.state_failures.clone());
+    }
+
+    /// Notes whether the state was saved.
+    pub fn saved(&self, saved: bool) {
+        self.state_up.set(i64::from(saved));
+        self.state_failures.inc_by(u64::from(!saved));
     }
 
     /// Counts a failure.
@@ -139,6 +180,8 @@ impl Metrics {
         }
         raise(&self.rows, &name, ledger.rows());
         raise(&self.overflowed, &name, ledger.overflowed());
+        raise(&self.drift, &name, ledger.drift());
+        raise(&self.rewinds, &name, ledger.rewinds());
         raise(&self.gaps_dropped, &name, ledger.gaps_dropped());
         self.series.with_label_values(&name).set(ledger.sets().len() as i64);
         self.gaps.with_label_values(&name).set(ledger.gaps().len() as i64);
@@ -156,10 +199,14 @@ fn opts(name: &str, help: &str) -> Opts {
 
 /// Makes and registers one of the exporter's own metrics.
 fn own<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
-    // The names and labels are constants above: every start, and so every test, would show a slip.
-    let collector = collector.expect("the exporter's own metrics have valid names");
+    let collector = unregistered(collector);
     register(registry, collector.clone());
     collector
+}
+
+fn unregistered<C>(collector: prometheus::Result<C>) -> C {
+    // The names and labels are constants above: every start, and so every test, would show a slip.
+    collector.expect("the exporter's own metrics have valid names")
 }
 
 fn register(registry: &Registry, collector: impl Collector + 'static) {

@@ -21,7 +21,7 @@ pub async fn run(settings: &Settings, sources: Vec<Source>) -> Result<(String, O
         return Err(failure.clone());
     }
     let mut text: String =
-        pages.iter().map(|page| String::from_utf8_lossy(page.body(Format::Text)).into_owned()).collect();
+        pages.iter().map(|page| String::from_utf8_lossy(&page.rendered(Format::Text).plain).into_owned()).collect();
     let mut encoder = Encoder::new(Format::Text, false);
     own::encode(&mut encoder, &metrics.gather());
     text.push_str(&encoder.finish());

@@ -2,9 +2,11 @@
 //!
 //! One poll: connect if needed; read all sources in one snapshot; apply the answers to the ledgers; where an answer was
 //! cut at the limit, read on (a long history, or an outage to catch up with), and finish with one snapshot of all
-//! sources; publish. Failures leave the last pages where they are, until they are stale.
+//! sources; save the state; publish. Failures leave the last pages where they are, until they are stale.
 
 mod announce;
+mod keep;
+mod read;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,12 +16,14 @@ use tokio::time::{Duration, Instant};
 
 use crate::backoff::{Backoff, jitter, random};
 use crate::config::Settings;
-use crate::db::{Answer, Failure, Position, Reason, Session, Target};
+use crate::db::{Failure, Position, Session, Target};
 use crate::ledger::Ledger;
+use crate::ledger::rewind::Sequence;
 use crate::metrics::Metrics;
 use crate::published::{Page, Published};
 use crate::source::Source;
 use announce::Announcer;
+use keep::Keeper;
 
 /// Rows read by the first statement of a source; later ones adapt to how long it took.
 pub const FIRST_LIMIT: usize = 20_000;
@@ -37,8 +41,10 @@ pub struct Tracked {
     pub source: Source,
     /// What has been counted.
     pub ledger: Ledger,
-    page: Option<Arc<Page>>,
+    /// The page before last and the last one, with their numbers.
+    pages: [Option<(u64, Arc<Page>)>; 2],
     limit: usize,
+    sequence: Option<Sequence>,
 }
 
 /// Everything that a poll changes.
@@ -52,7 +58,15 @@ pub struct Poller {
     /// The sources and their ledgers.
     pub tracked: Vec<Tracked>,
     session: Option<Session>,
+    /// The last snapshot.
     position: Position,
+    /// The database's clock at the last snapshot, in seconds since the epoch.
+    read_at: f64,
+    /// Which database was read.
+    identity: Option<String>,
+    /// How many pages have been published.
+    number: u64,
+    keeper: Option<Keeper>,
     metrics: Metrics,
     published: Arc<Published>,
     announcer: Announcer,
@@ -64,7 +78,7 @@ impl Poller {
         let limit = settings.series.limit;
         let tracked = sources.into_iter().map(|source| {
             let ledger = Ledger::new(source.shape(limit));
-            Tracked { source, ledger, page: None, limit: FIRST_LIMIT }
+            Tracked { source, ledger, pages: [None, None], limit: FIRST_LIMIT, sequence: None }
         });
         Self {
             tracked: tracked.collect(),
@@ -75,6 +89,10 @@ impl Poller {
             created: settings.web.openmetrics_created,
             session: None,
             position: Position::default(),
+            read_at: 0.0,
+            identity: None,
+            number: 0,
+            keeper: None,
             metrics,
             published,
             announcer: Announcer::default(),
@@ -121,7 +139,9 @@ impl Poller {
         }
         self.metrics.up.set(i64::from(result.is_ok()));
         self.metrics.last_poll_duration.set(started.elapsed().as_secs_f64());
-        self.announcer.polled(&self.target, result.as_ref().err().filter(|f| f.connection_lost));
+        let lost = result.as_ref().err().filter(|f| f.connection_lost);
+        self.published.polled(started.elapsed(), lost);
+        self.announcer.polled(&self.target, lost);
         result
     }
 
@@ -140,88 +160,44 @@ impl Poller {
             reading = if more.is_empty() { all.clone() } else { more };
         }
         let read: Vec<bool> = failures.iter().map(Option::is_none).collect();
-        self.publish(&read);
+        self.publish(&read).await;
+        self.published.sources_failed(self.tracked.iter().map(|t| t.source.name.as_str()).zip(&failures));
         failures.into_iter().flatten().next().map_or(Ok(()), Err)
     }
 
-    /// Reads some sources in one snapshot and applies the answers; returns those of which there is more to read.
-    async fn read(&mut self, which: &[usize], failures: &mut [Option<Failure>]) -> Result<Vec<usize>, Failure> {
-        let now = now_ms();
-        let session = match self.session.take().filter(|session| !session.is_closed()) {
-            Some(session) => self.session.insert(session),
-            None => self.session.insert(self.target.connect().await?),
-        };
-        let asked: Vec<_> =
-            which.iter().map(|&i| &self.tracked[i]).map(|t| (&t.source, t.ledger.probe(now, t.limit))).collect();
-        let reading = session.read(&asked, &self.position).await?;
-        let probes: Vec<_> = asked.into_iter().map(|(_, probe)| probe).collect();
-        self.position = reading.position;
-        let mut more = Vec::new();
-        for ((&i, probe), Answer { result, took }) in which.iter().zip(probes).zip(reading.answers) {
-            let tracked = &mut self.tracked[i];
-            let result = result.and_then(|groups| {
-                tracked
-                    .ledger
-                    .apply(&probe, groups, now)
-                    .map_err(|e| Failure::new(Reason::Duplicate, format!("{}.sql: {e}", tracked.source.name)))
-            });
-            match &result {
-                Ok(applied) => {
-                    tracked.ledger.expire_gaps(now - self.poll.gap_watch.as_millis() as i64);
-                    tracked.adapt(took, self.chunk, applied.more);
-                    if applied.more {
-                        self.announcer.progress(&tracked.source, &tracked.ledger);
-                        more.push(i);
-                    }
-                }
-                Err(failure) => {
-                    self.metrics.failed(failure.reason);
-                    if failure.reason == Reason::Timeout {
-                        tracked.limit = (tracked.limit / 4).max(MIN_LIMIT);
-                    }
-                }
-            }
-            self.announcer.source(&tracked.source, &tracked.ledger, result.as_ref().err());
-            failures[i] = result.err();
-        }
-        Ok(more)
-    }
-
-    /// Tells the ledgers which pages have been in a response.
+    /// Tells the ledgers which pages have been in a response; the one before last too, since a response that began
+    /// before the swap can have ended after it.
     fn note_served(&mut self) {
-        for tracked in &mut self.tracked {
-            if let Some(at) = tracked.page.as_ref().and_then(|page| page.served_at()) {
-                tracked.ledger.served(at);
+        for Tracked { ledger, pages, .. } in &mut self.tracked {
+            for (number, page) in pages.iter().flatten() {
+                if let Some(at) = page.served_at() {
+                    ledger.served(*number, at);
+                }
             }
         }
     }
 
-    /// Renders the sources that were `read` and swaps the pages.
-    fn publish(&mut self, read: &[bool]) {
+    /// Releases series that have been seen at 0, saves the state, renders the sources that were `read`, swaps the pages.
+    async fn publish(&mut self, read: &[bool]) {
         let (now, wall) = (self.published.now(), now_ms() as f64 / 1000.0);
         let hold = u64::try_from(self.birth_hold.as_millis()).unwrap_or(u64::MAX);
+        for (tracked, _) in self.tracked.iter_mut().zip(read).filter(|(_, read)| **read) {
+            tracked.ledger.release(now, hold);
+        }
+        self.number += 1;
+        self.save().await;
         for (tracked, &read) in self.tracked.iter_mut().zip(read) {
-            let Tracked { source, ledger, page, .. } = tracked;
+            let Tracked { source, ledger, pages, .. } = tracked;
             self.metrics.source(source, read, wall);
             if read {
-                ledger.release(now, hold);
                 self.metrics.of(source, ledger);
-                *page =
-                    Some(Arc::new(Page::render(source, ledger, self.created, Instant::now(), self.poll.stale_after)));
+                ledger.shown(self.number);
+                let page = Page::render(source, ledger, self.created, Instant::now(), self.poll.stale_after);
+                *pages = [pages[1].take(), Some((self.number, Arc::new(page)))];
             }
         }
-        self.published.publish(self.tracked.iter().filter_map(|t| t.page.clone()).collect());
-    }
-}
-
-impl Tracked {
-    /// Reads more rows at once when that is quick, fewer when it is slow.
-    fn adapt(&mut self, took: Duration, chunk: Duration, full: bool) {
-        if took > chunk {
-            self.limit = (self.limit / 2).max(MIN_LIMIT);
-        } else if full && took < chunk / 3 {
-            self.limit = (self.limit * 2).min(MAX_LIMIT);
-        }
+        self.published
+            .publish(self.tracked.iter().filter_map(|t| t.pages[1].as_ref()).map(|(_, page)| page.clone()).collect());
     }
 }
 

@@ -7,23 +7,40 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 use tokio::time::{Duration, Instant};
 
+use crate::db::Failure;
+use crate::exposition::gzip::Part;
 use crate::exposition::{Encoder, Format, source as encode};
 use crate::ledger::Ledger;
 use crate::source::Source;
+use crate::status::{History, Summary};
 
 /// The metrics of one source as of one poll, rendered.
 #[derive(Debug)]
 pub struct Page {
     /// The source's name.
     pub name: String,
-    text: Bytes,
-    openmetrics: Bytes,
+    text: Rendered,
+    openmetrics: Rendered,
+    /// The same for the status page.
+    pub summary: Summary,
+    /// When it was read.
+    pub read_at: Instant,
     /// From then on it is withdrawn.
     stale_at: Instant,
     /// When it first was in a response: milliseconds since [`Published`] began, plus 1; 0 for not yet.
     served: AtomicU64,
+}
+
+/// A page in one format.
+#[derive(Debug)]
+pub struct Rendered {
+    /// The page itself, without an end mark.
+    pub plain: Bytes,
+    /// The same, compressed when it is first asked for.
+    pub compressed: OnceCell<Part>,
 }
 
 impl Page {
@@ -32,19 +49,26 @@ impl Page {
         let render = |format| {
             let mut encoder = Encoder::new(format, created);
             encode::encode(&mut encoder, source, ledger);
-            Bytes::from(encoder.finish())
+            Rendered { plain: encoder.finish().into(), compressed: OnceCell::new() }
         };
         Self {
             name: source.name.clone(),
             text: render(Format::Text),
             openmetrics: render(Format::OpenMetrics),
+            summary: Summary::new(source, ledger),
+            read_at,
             stale_at: read_at + lifetime,
             served: AtomicU64::new(0),
         }
     }
 
-    /// The rendered text.
-    pub fn body(&self, format: Format) -> &Bytes {
+    /// Whether it may still be shown as metrics.
+    pub fn is_fresh(&self) -> bool {
+        Instant::now() < self.stale_at
+    }
+
+    /// The page in a format.
+    pub fn rendered(&self, format: Format) -> &Rendered {
         match format {
             Format::Text => &self.text,
             Format::OpenMetrics => &self.openmetrics,
@@ -62,11 +86,12 @@ impl Page {
 pub struct Published {
     began: Instant,
     pages: ArcSwap<Vec<Arc<Page>>>,
+    history: ArcSwap<History>,
 }
 
 impl Default for Published {
     fn default() -> Self {
-        Self { began: Instant::now(), pages: ArcSwap::default() }
+        Self { began: Instant::now(), pages: ArcSwap::default(), history: ArcSwap::default() }
     }
 }
 
@@ -83,8 +108,35 @@ impl Published {
 
     /// The pages that are not stale.
     pub fn fresh(&self) -> Vec<Arc<Page>> {
-        let now = Instant::now();
-        self.pages.load().iter().filter(|page| now < page.stale_at).cloned().collect()
+        self.pages.load().iter().filter(|page| page.is_fresh()).cloned().collect()
+    }
+
+    /// All pages, also those that are stale.
+    pub fn all(&self) -> Arc<Vec<Arc<Page>>> {
+        self.pages.load_full()
+    }
+
+    /// How polls went.
+    pub fn history(&self) -> Arc<History> {
+        self.history.load_full()
+    }
+
+    /// Notes which sources could not be read by a poll that could read the database. Only the poller calls this.
+    pub fn sources_failed<'a>(&self, failures: impl Iterator<Item = (&'a str, &'a Option<Failure>)>) {
+        let failed = failures.filter_map(|(name, failure)| Some((name.to_owned(), failure.clone()?)));
+        self.history.store(Arc::new(History { sources: failed.collect(), ..History::clone(&self.history.load()) }));
+    }
+
+    /// Notes that a poll has ended, and why it could not read the database. Only the poller calls this.
+    pub fn polled(&self, took: Duration, failure: Option<&Failure>) {
+        let mut history = History::clone(&self.history.load());
+        history.add(self.began.elapsed(), took, failure);
+        self.history.store(Arc::new(history));
+    }
+
+    /// How long this exists.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Whether anything was ever published.

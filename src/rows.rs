@@ -48,7 +48,7 @@ pub async fn find(
     ledger: Option<&Ledger>,
 ) -> Result<Listing, Failure> {
     let session = settings.target.connect().await?;
-    let (_, clock) = session.begin().await?;
+    let clock = session.begin().await?.clock;
     let columns = session.describe(question.source).await?;
     let others = others(question, &columns);
     let mut listing = Listing { columns: head(&others, &columns), ..Listing::default() };

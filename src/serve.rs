@@ -8,13 +8,14 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::metrics::Metrics;
+use crate::notify;
 use crate::poll::Poller;
 use crate::published::Published;
 use crate::source::Source;
-use crate::web::{self, Site};
+use crate::web::{self, Gate, Site};
 
 /// Polls and serves until `stop` changes. Fails only if it cannot listen.
-pub async fn run(settings: &Settings, sources: Vec<Source>, stop: watch::Receiver<bool>) -> io::Result<()> {
+pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: watch::Receiver<bool>) -> io::Result<()> {
     let address = settings.web.listen_address;
     let listener = TcpListener::bind(address)
         .await
@@ -27,17 +28,28 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, stop: watch::Receive
     }
     let published = Arc::new(Published::default());
     let metrics = Metrics::new(&sources);
+    let gate = Arc::new(gate);
+    let watching = tokio::spawn(gate.clone().watch(metrics.web_config_reloaded.clone(), stop.clone()));
     let site = Site {
         published: published.clone(),
         metrics: metrics.clone(),
         telemetry_path: settings.web.telemetry_path.clone(),
-        sources: sources.len(),
+        sources: sources.clone(),
+        settings: settings.shown.clone(),
+        show_details: settings.web.show_details,
+        gate,
     };
-    let poller = Poller::new(settings, sources, metrics, published);
+    let mut poller = Poller::new(settings, sources, metrics.clone(), published);
+    if let Some(path) = &settings.state_file {
+        metrics.keeps_state();
+        poller.keep_state(path)?;
+    }
     let polling = tokio::spawn(poller.run(stop.clone()));
+    notify::send("READY=1");
     web::run(listener, Arc::new(site), stop).await;
+    notify::send("STOPPING=1");
     // A panic in there has been logged; there is nothing left to do but to end.
-    let _ = polling.await;
+    let _ = tokio::join!(polling, watching);
     tracing::info!("stopped");
     Ok(())
 }

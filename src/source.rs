@@ -43,7 +43,7 @@ pub struct Source {
     pub missing: BTreeMap<String, String>,
     /// Value columns with their bounds.
     pub values: Vec<Value>,
-    /// What is exported, in the order of the file.
+    /// What is exported: counters, histograms, gauges, each in the order of the file.
     pub metrics: Vec<Metric>,
     /// The whole-number measures of a group of rows, in the order in which the statement returns them.
     pub counts: Vec<Count>,

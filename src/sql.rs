@@ -10,7 +10,7 @@ use crate::ledger::Probe;
 use crate::source::{Count, Source, Sum, Value};
 
 /// White space that is trimmed from labels and from numbers that came as strings.
-const SPACE: &str = r"E' \t\n\r\f\v'";
+const SPACE: &str = r"E' \t\n\r\f\x0B'";
 /// A number as JSON writes it (RFC 8259, section 6); exponents are bounded, so that every match fits `numeric`.
 const NUMBER: &str = r"'^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?0*[0-9]{1,4})?$'";
 /// A longer string is not taken for a number.
@@ -52,12 +52,13 @@ pub fn describe(source: &Source) -> (String, usize) {
 }
 
 /// The statement of a poll: one pass over the rows of the ranges `$1` to `$2` (arrays of `bigint`, inclusive, at most
-/// `limit` rows of each) gives every measure, grouped by labels and by whether the rows are done.
+/// so many rows of each) gives every measure, grouped by labels, by whether the rows are done, and by whether they have
+/// been counted before.
 ///
 /// The SELECT stands inside a LATERAL with ORDER BY and LIMIT, so that the only sensible plan is the one wanted, whatever
 /// the statistics say: for each range, a descent into the primary key. `OFFSET 0` keeps values from being computed anew
 /// for every measure.
-pub fn poll(source: &Source, columns: &Columns, limit: usize) -> String {
+pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     let labels: Vec<String> = source.labels.iter().chain(&source.by).map(|l| ident(l)).collect();
     let values = |f: &dyn Fn(&Value) -> String| source.values.iter().map(f).collect::<Vec<_>>();
     let counts = source.counts.iter().map(|c| count(source, c)).collect();
@@ -65,7 +66,7 @@ pub fn poll(source: &Source, columns: &Columns, limit: usize) -> String {
     let rejected = values(&|v| rejection(v, columns));
 
     let mut outer: Vec<String> = labels.clone();
-    outer.push("done".to_owned());
+    outer.extend(["done".to_owned(), "known".to_owned()]);
     outer.push("array_agg(id) AS ids".to_owned());
     outer.push(
         "extract(epoch FROM max(at) FILTER (WHERE done AND isfinite(at) AND at <= clock_timestamp()))::float8 AS newest"
@@ -75,7 +76,12 @@ pub fn poll(source: &Source, columns: &Columns, limit: usize) -> String {
     outer.push(array("float8", "sums", sums.collect()));
     outer.push(array("int8", "rejected", rejected));
 
-    let mut inner: Vec<String> = vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), "at".to_owned()];
+    let known = match probe.known_until {
+        Some(until) => format!("(done AND at <= to_timestamp({until})) IS TRUE AS known"),
+        None => "false AS known".to_owned(),
+    };
+    let mut inner: Vec<String> =
+        vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), known, "at".to_owned()];
     inner.extend(source.labels.iter().chain(&source.by).map(|l| format!("{} AS {}", label(source, l), ident(l))));
     inner.extend(source.only().into_iter().map(ident));
     inner.extend(values(&|v| ident(&v.column)));
@@ -85,11 +91,26 @@ pub fn poll(source: &Source, columns: &Columns, limit: usize) -> String {
     format!(
         "SELECT\n  {outer}\nFROM (\n  SELECT\n    {inner}\n  FROM unnest($1::int8[], $2::int8[]) AS range (lo, hi)\n  \
          CROSS JOIN LATERAL (\n    SELECT * FROM (\n{sql}\n    ) AS execution\n    WHERE execution.id BETWEEN range.lo AND range.hi\n    \
-         ORDER BY execution.id\n    LIMIT {limit}\n  ) AS execution\n  OFFSET 0\n) AS execution\nGROUP BY {keys}, done",
+         ORDER BY execution.id\n    LIMIT {limit}\n  ) AS execution\n  OFFSET 0\n) AS execution\nGROUP BY {keys}, done, known",
+        limit = probe.limit,
         outer = list(&outer, "  "),
         inner = list(&inner, "    "),
         sql = source.sql,
         keys = labels.join(", "),
+    )
+}
+
+/// Where the ids of a source come from: see [`crate::ledger::rewind::Sequence`] for the columns.
+///
+/// `pg_depend` leads from the sequence to the table that owns it, also for an identity column.
+pub fn sequence(name: &str) -> String {
+    let name_literal = literal(name);
+    format!(
+        "SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END::int8, c.oid::int8, \
+         c.relfilenode::int8, t.relfilenode::int8 FROM {name} AS s CROSS JOIN pg_class AS c \
+         LEFT JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid \
+         AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') \
+         LEFT JOIN pg_class AS t ON t.oid = d.refobjid WHERE c.oid = {name_literal}::regclass"
     )
 }
 
@@ -101,7 +122,7 @@ pub fn poll_filled_in(source: &Source, columns: &Columns, probe: &Probe) -> Stri
     };
     let (lo, hi) = (list(|r| r.0), list(|r| r.1));
     // Only the composed part has parameters; a '$1' in the user's SELECT stays what it is.
-    poll(source, columns, probe.limit).replacen("unnest($1::int8[], $2::int8[])", &format!("unnest({lo}, {hi})"), 1)
+    poll(source, columns, probe).replacen("unnest($1::int8[], $2::int8[])", &format!("unnest({lo}, {hi})"), 1)
 }
 
 fn array(kind: &str, name: &str, items: Vec<String>) -> String {
@@ -141,13 +162,18 @@ fn label(source: &Source, column: &str) -> String {
 fn number(value: &Value, columns: &Columns) -> String {
     let column = ident(&value.column);
     let (kind, whole) = if value.integer { ("int8", true) } else { ("float8", false) };
-    let bounded = |x: &str| {
-        let whole = if whole { format!(" AND {x} = trunc({x})") } else { String::new() };
-        format!("CASE WHEN {x} BETWEEN {} AND {}{whole} THEN {x}::{kind} END", value.min, value.max)
+    let bounded = |number: &str| {
+        // `float8` has nothing nearer to 0 than about 1e-307, and refuses to round what is.
+        let (whole, shown) = if whole {
+            (format!(" AND {number} = trunc({number})"), number.to_owned())
+        } else {
+            (String::new(), format!("(CASE WHEN {number} < 1e-300 THEN 0 ELSE {number} END)"))
+        };
+        format!("CASE WHEN {number} BETWEEN {} AND {}{whole} THEN {shown}::{kind} END", value.min, value.max)
     };
     let string = |text: &str| {
         let trimmed = format!("btrim({text}, {SPACE})");
-        let is_number = format!("length({text}) <= {MAX_DIGITS} AND {trimmed} ~ {NUMBER}");
+        let is_number = format!("length({trimmed}) <= {MAX_DIGITS} AND {trimmed} ~ {NUMBER}");
         format!("WHEN {is_number} THEN {}", bounded(&format!("{trimmed}::numeric")))
     };
     match columns.get(&value.column) {
@@ -197,7 +223,7 @@ fn why(value: &Value, columns: &Columns) -> String {
     let string = |text: &str| {
         let trimmed = format!("btrim({text}, {SPACE})");
         format!(
-            "CASE WHEN length({text}) > {MAX_DIGITS} THEN 'is too long for a number' WHEN {trimmed} !~ {NUMBER} \
+            "CASE WHEN length({trimmed}) > {MAX_DIGITS} THEN 'is too long for a number' WHEN {trimmed} !~ {NUMBER} \
              THEN 'is text that is no number' ELSE {} END",
             bounds(&format!("{trimmed}::numeric"))
         )
@@ -235,6 +261,6 @@ mod tests {
         let sources = Source::shipped().unwrap();
         let columns = [("duration_ms", ColumnType::Number), ("trust_score", ColumnType::Json)];
         let columns = columns.map(|(name, kind)| (name.to_owned(), kind)).into();
-        insta::assert_snapshot!(poll(&sources[1], &columns, 1000));
+        insta::assert_snapshot!(poll(&sources[1], &columns, &Probe { limit: 1000, ..Probe::default() }));
     }
 }

@@ -1,8 +1,11 @@
 #!/bin/sh
 # Installs what the tests and the demo need and this machine lacks:
 #
+#     tests/setup.sh build         what compiling needs: a C compiler, OpenSSL's headers
 #     tests/setup.sh postgres      PostgreSQL server, 13 or later
 #     tests/setup.sh prometheus    Prometheus, promtool, Alertmanager, amtool
+#     tests/setup.sh python        Prometheus' Python client, in .tools/python
+#     tests/setup.sh web           curl and openssl, to ask for pages with TLS
 #
 # Says nothing when everything is there. Only programs are installed: no
 # service is started or left enabled, and no PostgreSQL cluster is created.
@@ -29,6 +32,10 @@ server_in() {
     [ "${major:-0}" -ge 13 ]
 }
 
+have_web() {
+    have curl && have openssl
+}
+
 have_postgres() {
     if [ -n "${RSOLV_TEST_PG_BIN:-}" ]; then
         server_in "$RSOLV_TEST_PG_BIN" ||
@@ -43,6 +50,11 @@ have_postgres() {
     return 1
 }
 
+have_build() {
+    # Whoever names a directory of OpenSSL has one.
+    have cc && { [ -n "${OPENSSL_DIR:-}${OPENSSL_LIB_DIR:-}" ] || { have pkg-config && pkg-config --exists openssl; }; }
+}
+
 have_prometheus() {
     have prometheus && have promtool && have_alertmanager
 }
@@ -51,9 +63,44 @@ have_alertmanager() {
     have amtool && { have prometheus-alertmanager || have alertmanager; }
 }
 
+have_venv() {
+    have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null
+}
+
+python=$(cd "$(dirname "$0")/.." && pwd)/.tools/python
+# The one release that the tests were written against.
+client='prometheus_client==0.26.0'
+
+have_python() {
+    "$python/bin/python" -c 'import prometheus_client' 2>/dev/null
+}
+
+# An environment of its own: it changes nothing of the machine's Python.
+make_python() {
+    say "installing $client in .tools/python with pip: another OpenMetrics parser for the tests"
+    rm -rf "$python"
+    python3 -m venv "$python"
+    "$python/bin/pip" install --quiet --disable-pip-version-check "$client" ||
+        fail "pip cannot install $client; its last words are above"
+}
+
 # Sets what is missing and why of the part $1 of the set-up.
 describe() {
     case $1 in
+    build)
+        packages=
+        have cc || packages=gcc
+        { have pkg-config && pkg-config --exists openssl; } || packages="$packages pkg-config libssl-dev"
+        services=
+        purpose='to compile the exporter, which speaks TLS by OpenSSL'
+        by_hand='Install a C compiler, pkg-config and the headers of OpenSSL 3.'
+        ;;
+    web)
+        packages='curl openssl'
+        services=
+        purpose='certificates, and a client that is not ours, in the tests'
+        by_hand='Install curl and openssl and put them on PATH.'
+        ;;
     postgres)
         packages=postgresql
         services= # without a cluster, its service has nothing to start
@@ -70,7 +117,13 @@ RSOLV_TEST_PG_BIN to their directory.'
         by_hand='Install Prometheus and Alertmanager and put prometheus, promtool, alertmanager
 and amtool on PATH.'
         ;;
-    *) fail "there is nothing called '$1' to set up" 'usage: tests/setup.sh [postgres] [prometheus]' ;;
+    venv)
+        packages=python3-venv
+        services=
+        purpose='an environment for a Python package that tests use'
+        by_hand='Install Python 3.9 or later with its module venv.'
+        ;;
+    *) fail "there is nothing called '$1' to set up" "$usage" ;;
     esac
 }
 
@@ -132,8 +185,13 @@ install() {
     exec 9>&-
 }
 
-[ $# -gt 0 ] || fail 'usage: tests/setup.sh [postgres] [prometheus]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [python] [web]'
+[ $# -gt 0 ] || fail "$usage"
 for part in "$@"; do
+    if [ "$part" = python ]; then
+        have_python || { sh "$0" venv && make_python; }
+        continue
+    fi
     describe "$part"
     "have_$part" && continue
     have apt-get || fail "no apt-get here to install what is missing ($purpose)." "$by_hand"

@@ -31,7 +31,7 @@ const fn key(name: &'static str, default: &'static str, help: &'static str) -> K
 }
 
 /// Every setting, in the order in which it is shown.
-pub const KEYS: [Key; 19] = [
+pub const KEYS: [Key; 20] = [
     key("database.url", "", "Where the database is: postgres://USER@HOST:PORT/DATABASE. DATABASE_URL works as well"),
     key("database.url_file", "", "A file that holds the URL, instead of database.url"),
     key("database.password_file", "", "A file that holds the password, read at every connection"),
@@ -49,6 +49,27 @@ pub const KEYS: [Key; 19] = [
     key("web.telemetry_path", "/metrics", "The path of the metrics"),
     key("web.config_file", "", "TLS and users, in the format of Prometheus' exporter-toolkit"),
     key("web.openmetrics_created", "false", "Whether OpenMetrics carries _created"),
+    key(
+        "web.show_details",
+        "false",
+        "Whether the status page shows SQL, errors and settings to clients from elsewhere",
+    ),
     key("log.level", "info", "error, warn, info, debug or trace"),
     key("log.format", "logfmt", "logfmt or json"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_every_setting_as_it_is() {
+        let readme = include_str!("../../README.md");
+        let shown: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `") && line.contains('.')).collect();
+        for Key { name, default, help } in KEYS {
+            let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+            let line = format!("| `{name}` | {default} | {help} |");
+            assert!(shown.contains(&line.as_str()), "README.md lacks:\n{line}");
+        }
+    }
+}

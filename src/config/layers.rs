@@ -73,6 +73,16 @@ impl Layers {
         self.0.get(key).map(|(_, origin)| origin.clone()).unwrap_or_default()
     }
 
+    /// Every key that has a value, with it and its origin; that of `secret` is replaced by `public`.
+    pub fn shown(&self, secret: &str, public: &str) -> Vec<(String, String, String)> {
+        let known = KEYS.iter().filter_map(|key| Some((key.name, self.0.get(key.name)?)));
+        let shown = known.map(|(key, (value, origin))| {
+            let value = if key == secret { public } else { value };
+            (key.to_owned(), value.to_owned(), origin.clone())
+        });
+        shown.collect()
+    }
+
     /// Keys that no setting has.
     pub fn unknown(&self) -> Vec<Invalid> {
         let unknown = self.0.iter().filter(|(key, _)| !KEYS.iter().any(|k| k.name == key.as_str()));

@@ -1,46 +1,34 @@
 //! Where the database is, and how to get there.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
 
+use super::address::{Address, Mode, Server};
 use super::failure::{Failure, Reason};
 use super::session::{Session, Timeouts};
+use super::tls;
 
 /// A checked address of a database. Its `Debug` and `Display` show no password.
 #[derive(Clone)]
 pub struct Target {
-    config: Config,
+    address: Address,
     connect_timeout: Duration,
     timeouts: Timeouts,
+    url_file: Option<PathBuf>,
     password_file: Option<PathBuf>,
 }
 
 impl Target {
-    /// Parses `postgres://`, `postgresql://` or the platform's `ecto://` URL, or `key=value` pairs as libpq takes them.
+    /// Parses a URL as [`Address::parse`] does, and reads the certificates that it names. No error quotes a value.
     pub fn parse(url: &str, connect_timeout: Duration, timeouts: Timeouts) -> Result<Self, String> {
-        let url = url.trim();
-        let url = url.strip_prefix("ecto://").map_or_else(|| url.to_owned(), |rest| format!("postgres://{rest}"));
-        // The parser's own words can quote the URL, and with it the password; its cause cannot.
-        let mut config = Config::from_str(&url).map_err(|e| {
-            let cause = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
-            let cause =
-                if cause.contains(['`', '"', '\'']) || cause.is_empty() { String::new() } else { format!(": {cause}") };
-            format!("is no PostgreSQL URL (postgres://USER@HOST:PORT/DATABASE){cause}")
-        })?;
-        if config.get_hosts().is_empty() {
-            return Err("names no host".to_owned());
-        }
-        config.application_name("rsolv-exporter").connect_timeout(connect_timeout);
-        Ok(Self { config, connect_timeout, timeouts, password_file: None })
-    }
-
-    /// The role.
-    pub fn user(&self) -> &str {
-        self.config.get_user().unwrap_or_default()
+        let address = Address::parse(url)?;
+        tls::connector(&address.tls)?;
+        Ok(Self { address, connect_timeout, timeouts, url_file: None, password_file: None })
     }
 
     /// How long statements may take.
@@ -48,58 +36,147 @@ impl Target {
         self.timeouts
     }
 
+    /// The role.
+    pub fn user(&self) -> &str {
+        self.address.config.get_user().unwrap_or_default()
+    }
+
+    /// Takes the URL from a file from now on, which is read anew at every connection, so that it can be rotated.
+    pub fn with_url_file(mut self, file: &Path) -> Self {
+        self.url_file = Some(file.to_owned());
+        self
+    }
+
     /// Takes the password from a file, which is read anew at every connection, so that it can be rotated.
-    pub fn with_password_file(mut self, file: &Path) -> std::io::Result<Self> {
+    pub fn with_password_file(mut self, file: &Path) -> io::Result<Self> {
         std::fs::read_to_string(file)?;
         self.password_file = Some(file.to_owned());
         Ok(self)
     }
 
-    fn current(&self) -> Result<Config, Failure> {
-        let mut config = self.config.clone();
+    /// The address as the files have it now.
+    fn current(&self) -> Result<Address, Failure> {
+        let read = |key: &str, file: &Path| {
+            let text = std::fs::read_to_string(file);
+            text.map_err(|e| Failure::new(Reason::Auth, format!("cannot read {key} {}: {e}", file.display())))
+        };
+        let mut address = match &self.url_file {
+            None => self.address.clone(),
+            Some(file) => Address::parse(&read("database.url_file", file)?)
+                .map_err(|e| Failure::new(Reason::Auth, format!("database.url_file {}: {e}", file.display())))?,
+        };
         if let Some(file) = &self.password_file {
-            let password = std::fs::read_to_string(file).map_err(|e| {
-                Failure::new(Reason::Auth, format!("cannot read database.password_file {}: {e}", file.display()))
-            })?;
-            config.password(password.trim_end_matches(['\r', '\n']));
+            let password = read("database.password_file", file)?;
+            address.config.password(password.trim_end_matches(['\r', '\n']));
         }
-        Ok(config)
+        Ok(address)
     }
 
-    /// Makes the one connection.
+    /// Makes the one connection, to the first server that will do.
     pub async fn connect(&self) -> Result<Session, Failure> {
-        let limit = self.connect_timeout * u32::try_from(self.config.get_hosts().len().max(1)).unwrap_or(1);
-        match tokio::time::timeout(limit, self.current()?.connect(NoTls)).await {
-            Ok(Ok((client, connection))) => {
-                let task = tokio::spawn(async move {
-                    // The reason reaches the statement that runs, or the next one.
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "the connection ended");
-                    }
-                });
-                Ok(Session::new(client, task, self.timeouts))
+        let address = self.current().map_err(Failure::losing)?;
+        let wanted: &[Server] = match address.server {
+            Server::PreferStandby => &[Server::Standby, Server::Any],
+            Server::Any => &[Server::Any],
+            Server::Primary => &[Server::Primary],
+            Server::Standby => &[Server::Standby],
+        };
+        let mut failure = None;
+        for &server in wanted {
+            for config in servers(&address.config) {
+                match self.connect_to(config, &address, server).await {
+                    Ok(session) => return Ok(session),
+                    Err(e) => failure = Some(e),
+                }
             }
-            Ok(Err(error)) => Err(Failure::of_connect(&error)),
+        }
+        Err(failure.unwrap_or_else(|| Failure::new(Reason::Connect, "no server is named")))
+    }
+
+    async fn connect_to(&self, mut config: Config, address: &Address, server: Server) -> Result<Session, Failure> {
+        let connector = tls::connector(&address.tls).map_err(|message| Failure::new(Reason::Tls, message).losing())?;
+        config.connect_timeout(self.connect_timeout);
+        let connecting = async {
+            let (client, connection) = config.connect(connector).await.map_err(|e| Failure::of_connect(&e))?;
+            let task = tokio::spawn(async move {
+                // The reason reaches the statement that runs, or the next one.
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "the connection ended");
+                }
+            });
+            let session = Session::new(client, task, self.timeouts);
+            session.will_do(server).await?;
+            Ok(session)
+        };
+        match tokio::time::timeout(self.connect_timeout, connecting).await {
+            Ok(result) => result,
             Err(_) => {
-                let limit = humantime::format_duration(limit);
+                let limit = humantime::format_duration(self.connect_timeout);
                 Err(Failure::new(Reason::Timeout, format!("no connection within {limit} (database.connect_timeout)")))
             }
         }
     }
 }
 
+/// The same configuration for each of its hosts alone.
+fn servers(config: &Config) -> Vec<Config> {
+    let count = config.get_hosts().len().max(config.get_hostaddrs().len());
+    if count < 2 {
+        return vec![config.clone()];
+    }
+    let ports = config.get_ports();
+    (0..count)
+        .map(|i| {
+            let mut one = Config::new();
+            one.user(config.get_user().unwrap_or_default())
+                .application_name(config.get_application_name().unwrap_or_default())
+                .ssl_mode(config.get_ssl_mode())
+                .ssl_negotiation(config.get_ssl_negotiation())
+                .channel_binding(config.get_channel_binding())
+                .keepalives(config.get_keepalives())
+                .keepalives_idle(config.get_keepalives_idle())
+                .port(ports.get(i).or(ports.first()).copied().unwrap_or(5432));
+            match config.get_hosts().get(i) {
+                Some(Host::Tcp(host)) => _ = one.host(host),
+                Some(Host::Unix(path)) => _ = one.host_path(path),
+                None => {}
+            }
+            if let Some(address) = config.get_hostaddrs().get(i) {
+                one.hostaddr(*address);
+            }
+            if let Some(password) = config.get_password() {
+                one.password(password);
+            }
+            if let Some(database) = config.get_dbname() {
+                one.dbname(database);
+            }
+            if let Some(options) = config.get_options() {
+                one.options(options);
+            }
+            one
+        })
+        .collect()
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts = self.config.get_hosts().iter().enumerate().map(|(i, host)| {
-            let port = self.config.get_ports().get(i).or(self.config.get_ports().first()).unwrap_or(&5432);
+        let config = &self.address.config;
+        let hosts = config.get_hosts().iter().enumerate().map(|(i, host)| {
+            let port = config.get_ports().get(i).or(config.get_ports().first()).unwrap_or(&5432);
             match host {
-                tokio_postgres::config::Host::Tcp(host) => format!("{host}:{port}"),
-                tokio_postgres::config::Host::Unix(path) => format!("{}:{port}", path.display()),
+                Host::Tcp(host) => format!("{host}:{port}"),
+                Host::Unix(path) => format!("{}:{port}", path.display()),
             }
         });
-        let user = self.config.get_user().unwrap_or_default();
-        let database = self.config.get_dbname().unwrap_or_default();
-        write!(f, "postgres://{user}@{}/{database}", hosts.collect::<Vec<_>>().join(","))
+        let hosts = hosts.collect::<Vec<_>>().join(",");
+        let database = config.get_dbname().unwrap_or_default();
+        let mode = match self.address.tls.mode {
+            Mode::Disable | Mode::Prefer => "",
+            Mode::Require => "?sslmode=require",
+            Mode::VerifyCa => "?sslmode=verify-ca",
+            Mode::VerifyFull => "?sslmode=verify-full",
+        };
+        write!(f, "postgres://{}@{hosts}/{database}{mode}", self.user())
     }
 }
 
@@ -119,19 +196,24 @@ mod tests {
     }
 
     #[test]
-    fn the_platforms_urls_are_understood_and_passwords_are_not_shown() {
+    fn passwords_are_not_shown() {
         let target = parse("ecto://app:s3cret@db.example:5433/rsolv").unwrap();
         assert_eq!(format!("{target}"), "postgres://app@db.example:5433/rsolv");
         assert!(!format!("{target:?}").contains("s3cret"));
     }
 
     #[test]
-    fn no_error_quotes_the_url() {
-        for url in
-            ["postgres://app:s3cret@db:notaport/x", "s3cret", "postgres://u:s3cret@h/db?s3cret=1", "mysql://s3cret"]
-        {
-            let error = parse(url).unwrap_err();
-            assert!(!error.contains("s3cret"), "{url}: {error}");
-        }
+    fn several_servers_are_tried_one_by_one() {
+        let target = parse("postgres://u:p@a:1,b:2/d").unwrap();
+        let servers = servers(&target.address.config);
+        let ports: Vec<_> = servers.iter().map(|s| (s.get_hosts().len(), s.get_ports())).collect();
+        assert_eq!(ports, [(1, &[1][..]), (1, &[2][..])]);
+        assert!(servers.iter().all(|s| s.get_password() == Some(b"p") && s.get_dbname() == Some("d")));
+    }
+
+    #[test]
+    fn a_missing_certificate_is_named() {
+        let error = parse("postgres://u@h/d?sslmode=verify-ca&sslrootcert=/nowhere.crt").unwrap_err();
+        assert!(error.contains("sslrootcert /nowhere.crt"), "{error}");
     }
 }

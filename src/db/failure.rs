@@ -102,6 +102,12 @@ impl Failure {
         Self { reason, message: message.into(), detail: None, position: None, connection_lost }
     }
 
+    /// The same, with nothing to go on with.
+    pub fn losing(mut self) -> Self {
+        self.connection_lost = true;
+        self
+    }
+
     /// A failure of a statement, or of the connection while it ran.
     pub fn of_query(error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
 
+use super::address::Server;
 use super::failure::{Failure, Reason};
+use crate::ledger::rewind::Sequence;
 use crate::ledger::{Group, Probe};
 use crate::source::Source;
 use crate::sql::{self, ColumnType, Columns};
@@ -48,7 +50,7 @@ impl Timeouts {
 }
 
 /// Where the database stands. Positions of one server only grow.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     /// `pg_snapshot_xmin`: all transactions below have ended.
     pub xmin: i64,
@@ -65,24 +67,13 @@ impl Position {
     }
 }
 
-/// What one transaction read.
-#[derive(Debug)]
-pub struct Reading {
+/// What the beginning of a transaction tells.
+#[derive(Clone, Debug)]
+pub struct Opening {
     /// Its snapshot.
     pub position: Position,
     /// The database's clock, in seconds since the epoch.
     pub clock: f64,
-    /// The answer of each source, in order.
-    pub answers: Vec<Answer>,
-}
-
-/// What one source answered.
-#[derive(Debug)]
-pub struct Answer {
-    /// The groups, or why there are none.
-    pub result: Result<Vec<Group>, Failure>,
-    /// How long it took.
-    pub took: Duration,
 }
 
 /// A connection and what is known through it.
@@ -91,7 +82,8 @@ pub struct Session {
     client: Client,
     connection: JoinHandle<()>,
     timeouts: Timeouts,
-    columns: BTreeMap<String, Columns>,
+    /// The columns of each source, and whether its sequence can be read.
+    columns: BTreeMap<String, (Columns, bool)>,
 }
 
 impl Drop for Session {
@@ -116,44 +108,61 @@ impl Session {
         &self.client
     }
 
-    /// Reads every source in one snapshot. A source that fails does not spoil the others.
-    pub async fn read(&mut self, sources: &[(&Source, Probe)], last: &Position) -> Result<Reading, Failure> {
-        let (position, clock) = self.begin().await?;
-        if position.is_behind(last) {
-            self.end().await?;
-            return Err(Failure {
-                connection_lost: true,
-                ..Failure::new(
-                    Reason::Behind,
-                    format!(
-                        "this standby's snapshot (xmin {}, xmax {}) is older than the last one read (xmin {}, xmax {})",
-                        position.xmin, position.xmax, last.xmin, last.xmax
-                    ),
-                )
-            });
+    /// Fails if the server is not of the kind that is wanted.
+    pub(super) async fn will_do(&self, wanted: Server) -> Result<(), Failure> {
+        let standby = match wanted {
+            Server::Any | Server::PreferStandby => return Ok(()),
+            Server::Primary => false,
+            Server::Standby => true,
+        };
+        let row = self.one("SELECT pg_is_in_recovery()").await?;
+        let is_standby: bool = row.try_get(0).map_err(|e| Failure::of_query(&e))?;
+        if is_standby == standby {
+            return Ok(());
         }
-        let mut answers = Vec::with_capacity(sources.len());
-        for (source, probe) in sources {
-            self.batch("SAVEPOINT source").await?;
-            let started = Instant::now();
-            let result = self.read_source(source, probe).await;
-            match &result {
-                Err(failure) if failure.connection_lost => return Err(failure.clone()),
-                Err(_) => {
-                    // The columns may have changed: look again next time.
-                    self.columns.remove(&source.name);
-                    self.batch("ROLLBACK TO SAVEPOINT source").await?;
-                }
-                Ok(_) => self.batch("RELEASE SAVEPOINT source").await?,
+        let (is, wants) = if standby { ("primary", "standby") } else { ("standby", "primary") };
+        Err(Failure::new(Reason::Connect, format!("the server is a {is}, and target_session_attrs wants a {wants}")))
+    }
+
+    /// Which database this is: the server's system identifier, if the role may know it, and the database's object id.
+    pub async fn identity(&self) -> Result<String, Failure> {
+        let may = self
+            .one(
+                "SELECT has_function_privilege('pg_control_system()', 'EXECUTE'), \
+                 (SELECT oid::int8 FROM pg_database WHERE datname = current_database())",
+            )
+            .await?;
+        let oid: i64 = may.try_get(1).map_err(|e| Failure::of_query(&e))?;
+        if !may.try_get(0).unwrap_or(false) {
+            return Ok(format!("?/{oid}"));
+        }
+        let system = self.one("SELECT system_identifier FROM pg_control_system()").await?;
+        let system: i64 = system.try_get(0).map_err(|e| Failure::of_query(&e))?;
+        Ok(format!("{system}/{oid}"))
+    }
+
+    /// Runs one source's part of the transaction; when it fails, the rest of the transaction goes on.
+    pub async fn part<T>(
+        &mut self,
+        source: &Source,
+        read: impl AsyncFnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<Result<T, Failure>, Failure> {
+        self.batch("SAVEPOINT source").await?;
+        let result = read(self).await;
+        match &result {
+            Err(failure) if failure.connection_lost => return Err(failure.clone()),
+            Err(_) => {
+                // The columns may have changed: look again next time.
+                self.columns.remove(&source.name);
+                self.batch("ROLLBACK TO SAVEPOINT source").await?;
             }
-            answers.push(Answer { result, took: started.elapsed() });
+            Ok(_) => self.batch("RELEASE SAVEPOINT source").await?,
         }
-        self.end().await?;
-        Ok(Reading { position, clock, answers })
+        Ok(result)
     }
 
     /// Opens the transaction, and pins what could change the meaning or the cost of a statement.
-    pub async fn begin(&self) -> Result<(Position, f64), Failure> {
+    pub async fn begin(&self) -> Result<Opening, Failure> {
         let begin = format!(
             "{}; \
              SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text, pg_is_in_recovery()::text, \
@@ -173,7 +182,7 @@ impl Session {
             standby: text(2) == "true",
         };
         let clock = text(3).parse().map_err(|_| Failure::new(Reason::Decode, "the server's clock makes no sense"))?;
-        Ok((position, clock))
+        Ok(Opening { position, clock })
     }
 
     /// Ends the transaction.
@@ -196,26 +205,60 @@ impl Session {
         }
     }
 
-    async fn read_source(&mut self, source: &Source, probe: &Probe) -> Result<Vec<Group>, Failure> {
-        let columns = match self.columns.get(&source.name) {
-            Some(columns) => columns.clone(),
-            None => {
-                let columns = self.describe(source).await?;
-                let lacking = lacking(source, &columns);
-                if !lacking.is_empty() {
-                    return Err(Failure::new(Reason::Missing, lacking.join("; ")));
-                }
-                self.columns.insert(source.name.clone(), columns.clone());
-                columns
-            }
+    /// Where the ids of a source stand, if its definition and the role's rights allow to tell; inside [`Session::part`].
+    pub async fn sequence(&mut self, source: &Source) -> Result<Option<Sequence>, Failure> {
+        let Some(name) = source.sequence.as_ref().filter(|_| self.columns.get(&source.name).is_some_and(|c| c.1))
+        else {
+            return Ok(None);
         };
-        self.answer(source, &columns, probe).await
+        let row = self.one(&sql::sequence(name)).await?;
+        let wrong = |e| Failure::of_query(&e);
+        Ok(Some(Sequence {
+            last: row.try_get(0).map_err(wrong)?,
+            oid: row.try_get(1).map_err(wrong)?,
+            file: row.try_get(2).map_err(wrong)?,
+            table_file: row.try_get(3).map_err(wrong)?,
+        }))
+    }
+
+    /// Makes sure of the columns of a source, and whether its sequence can be read; inside [`Session::part`].
+    pub async fn prepare(&mut self, source: &Source) -> Result<(), Failure> {
+        if self.columns.contains_key(&source.name) {
+            return Ok(());
+        }
+        let columns = self.describe(source).await?;
+        let lacking = lacking(source, &columns);
+        if !lacking.is_empty() {
+            return Err(Failure::new(Reason::Missing, lacking.join("; ")));
+        }
+        let readable = match &source.sequence {
+            Some(name) => self.may_read_sequence(name).await?,
+            None => false,
+        };
+        self.columns.insert(source.name.clone(), (columns, readable));
+        Ok(())
+    }
+
+    /// Whether a sequence exists and the role may read it.
+    pub async fn may_read_sequence(&self, name: &str) -> Result<bool, Failure> {
+        let name = sql::literal(name);
+        let row =
+            self.one(&format!("SELECT coalesce(has_sequence_privilege(to_regclass({name}), 'SELECT'), false)")).await?;
+        row.try_get(0).map_err(|e| Failure::of_query(&e))
+    }
+
+    /// Reads a source that is [`Session::prepare`]d.
+    pub async fn read(&mut self, source: &Source, probe: &Probe) -> Result<Vec<Group>, Failure> {
+        match self.columns.get(&source.name) {
+            Some((columns, _)) => self.answer(source, columns, probe).await,
+            None => Err(Failure::new(Reason::Decode, format!("{} was not prepared", source.name))),
+        }
     }
 
     /// Runs the statement of a poll; inside a transaction.
     pub async fn answer(&self, source: &Source, columns: &Columns, probe: &Probe) -> Result<Vec<Group>, Failure> {
         let (lo, hi): (Vec<i64>, Vec<i64>) = probe.ranges().into_iter().unzip();
-        let statement = sql::poll(source, columns, probe.limit);
+        let statement = sql::poll(source, columns, probe);
         let parameters: [Parameter<'_>; 2] = [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY)];
         // An unnamed statement with given types: prepared ones break behind a pooler in transaction mode.
         let query = self.client.query_typed(&statement, &parameters);
@@ -335,11 +378,12 @@ fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
         set: (0..labels).map(label).collect::<Result<_, _>>()?,
         by: (labels..at).map(label).collect::<Result<_, _>>()?,
         done: row.try_get(at).map_err(wrong)?,
-        ids: row.try_get(at + 1).map_err(wrong)?,
-        newest: row.try_get(at + 2).map_err(wrong)?,
-        counts: numbers(at + 3)?,
-        sums: row.try_get(at + 4).map_err(wrong)?,
-        rejected: numbers(at + 5)?,
+        known: row.try_get(at + 1).map_err(wrong)?,
+        ids: row.try_get(at + 2).map_err(wrong)?,
+        newest: row.try_get(at + 3).map_err(wrong)?,
+        counts: numbers(at + 4)?,
+        sums: row.try_get(at + 5).map_err(wrong)?,
+        rejected: numbers(at + 6)?,
     };
     let fits = group.counts.len() == source.counts.len()
         && group.sums.len() == source.sums.len()

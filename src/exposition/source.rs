@@ -7,10 +7,13 @@ use crate::ledger::{Birth, Cell, Ledger, Set};
 use crate::source::{Kind, Metric, Source};
 
 /// What one series shows.
-struct Totals {
-    counts: Vec<u64>,
-    sums: Vec<f64>,
-    created: f64,
+pub struct Totals {
+    /// Whole-number measures, see [`Source::counts`].
+    pub counts: Vec<u64>,
+    /// Sums, see [`Source::sums`].
+    pub sums: Vec<f64>,
+    /// When it was born, in seconds since the epoch.
+    pub created: f64,
 }
 
 /// Encodes every metric of a source. Series that are not released yet are shown as 0.
@@ -53,7 +56,7 @@ fn sample(encoder: &mut Encoder, kind: &Kind, labels: &str, totals: &Totals) {
 }
 
 /// The series of a set for one metric: its cells, added up over the labels that the metric does not have.
-fn series<'a>(source: &Source, metric: &Metric, set: &'a Set) -> BTreeMap<Vec<&'a str>, Totals> {
+pub fn series<'a>(source: &Source, metric: &Metric, set: &'a Set) -> BTreeMap<Vec<&'a str>, Totals> {
     let positions: Vec<usize> =
         metric.labels.iter().filter_map(|label| source.by.iter().position(|by| by == label)).collect();
     let mut series: BTreeMap<Vec<&str>, Totals> = BTreeMap::new();

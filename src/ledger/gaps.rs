@@ -82,6 +82,12 @@ impl Gaps {
         self.0.push(Gap { lo, hi, since: now, probed: now });
     }
 
+    /// Adds ranges that are disjoint from all others.
+    pub fn extend(&mut self, gaps: Vec<Gap>) {
+        self.0.extend(gaps);
+        self.0.sort_unstable_by_key(|gap| gap.lo);
+    }
+
     /// Takes `seen` (sorted) out of the gaps, and notes that the ranges in `probed` (sorted) were looked into at `now`,
     /// each for at most `limit` rows.
     ///

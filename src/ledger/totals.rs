@@ -20,8 +20,10 @@ pub enum Birth {
     /// Its value is shown.
     #[default]
     Released,
-    /// Shown as 0, in no response yet.
+    /// Shown as 0 from the next page on.
     Waiting,
+    /// Shown as 0 since the page with this number, in no response yet.
+    Shown(u64),
     /// Shown as 0 in a response made at this time (milliseconds on a steady clock). After a restart it waits again.
     Seen(u64),
 }
@@ -80,6 +82,12 @@ impl Cell {
 pub fn add<T: AddAssign + Copy>(to: &mut [T], more: &[T]) {
     debug_assert_eq!(to.len(), more.len());
     to.iter_mut().zip(more).for_each(|(to, more)| *to += *more);
+}
+
+/// Raises number by number to what is larger.
+pub fn raise<T: PartialOrd + Copy>(to: &mut [T], floor: &[T]) {
+    debug_assert_eq!(to.len(), floor.len());
+    to.iter_mut().zip(floor).filter(|(to, floor)| **to < **floor).for_each(|(to, floor)| *to = *floor);
 }
 
 /// A map whose keys are no strings, as a list of pairs.

@@ -59,6 +59,17 @@ impl Announcer {
         self.sources.insert(source.name.clone(), said);
     }
 
+    /// The self-check found rows.
+    pub fn drifted(&self, source: &Source, rows: u64) {
+        if rows > 0 {
+            tracing::warn!(
+                source = source.name,
+                rows,
+                "counted late: rows turned up under ids that had been given up (poll.gap_watch)"
+            );
+        }
+    }
+
     /// A chunk of a long read was counted.
     pub fn progress(&mut self, source: &Source, ledger: &Ledger) {
         let now = Instant::now();

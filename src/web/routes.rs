@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http_body_util::Full;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::Client;
+use super::body::Body;
+use super::gate::{Gate, Protection};
+use super::page::{self, View};
+use crate::exposition::gzip::{self, Part};
 use crate::exposition::{Encoder, Format, accept, own};
 use crate::metrics::Metrics;
-use crate::published::Published;
+use crate::published::{Page, Published};
+use crate::source::Source;
 
 /// Everything that a response is made of.
 #[derive(Debug)]
@@ -20,13 +24,30 @@ pub struct Site {
     pub metrics: Metrics,
     /// Where the metrics are.
     pub telemetry_path: String,
-    /// How many sources there are.
-    pub sources: usize,
+    /// The definitions.
+    pub sources: Vec<Source>,
+    /// Settings for people: key, value without secrets, origin.
+    pub settings: Vec<(String, String, String)>,
+    /// Whether the status page shows everything to everyone.
+    pub show_details: bool,
+    /// Who may come in.
+    pub gate: Arc<Gate>,
 }
 
 impl Site {
-    /// Answers a request; nothing in here waits.
-    pub fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    /// Answers a request; nothing in here waits for the database or a lock.
+    pub async fn respond<B>(&self, request: &Request<B>, client: Client, protection: &Protection) -> Response<Body> {
+        let mut response = match self.gate.admit(request, protection).await {
+            Ok(is_user) => self.answer(request, client, is_user).await,
+            Err(refusal) => refusal,
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Gate::decorate(protection, headers);
+        response
+    }
+
+    async fn answer<B>(&self, request: &Request<B>, client: Client, is_user: bool) -> Response<Body> {
         let path = request.uri().path();
         let known = path == self.telemetry_path || ["/", "/-/healthy", "/-/ready"].contains(&path);
         if !known {
@@ -41,14 +62,14 @@ impl Site {
             return response;
         }
         match path {
-            "/" => self.index(),
+            "/" => self.status(request, client, is_user),
             "/-/healthy" => plain(StatusCode::OK, "healthy\n".to_owned()),
             "/-/ready" => self.ready(),
-            _ => self.metrics(request),
+            _ => self.metrics(request).await,
         }
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
+    fn ready(&self) -> Response<Body> {
         if !self.published.fresh().is_empty() {
             return plain(StatusCode::OK, "ready\n".to_owned());
         }
@@ -60,22 +81,28 @@ impl Site {
         plain(StatusCode::SERVICE_UNAVAILABLE, reason.to_owned())
     }
 
-    fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let format = accept::format(header(header::ACCEPT));
+    async fn metrics<B>(&self, request: &Request<B>) -> Response<Body> {
+        let format = accept::format(&listed(request, header::ACCEPT));
         let pages = self.published.fresh();
-        let own = self.own(format, pages.len() == self.sources);
-        let length = pages.iter().map(|page| page.body(format).len()).sum::<usize>() + own.len() + format.end().len();
-        let mut body = BytesMut::with_capacity(length);
-        pages.iter().for_each(|page| body.put_slice(page.body(format)));
-        body.put_slice(own.as_bytes());
-        body.put_slice(format.end().as_bytes());
+        let own = self.own(format, pages.len() == self.sources.len()) + format.end();
+        let compressed = if accept::gzip(&listed(request, header::ACCEPT_ENCODING)) {
+            compressed(&pages, format).await
+        } else {
+            None
+        };
+        let mut response = Response::new(match &compressed {
+            Some(parts) => Body::of(gzip::member(parts, own.as_bytes())),
+            None => Body::of(pages.iter().map(|page| page.rendered(format).plain.clone()).chain([own.into()])),
+        });
         if request.method() == Method::GET {
             pages.iter().for_each(|page| self.published.served(page));
         }
-        let mut response = Response::new(Full::new(body.freeze()));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        if compressed.is_some() {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         response
     }
 
@@ -89,22 +116,64 @@ impl Site {
         encoder.finish()
     }
 
-    fn index(&self) -> Response<Full<Bytes>> {
-        let metrics = &self.telemetry_path;
-        let body = format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>rsolv-exporter</title></head>\n<body>\n\
-             <h1>rsolv-exporter {}</h1>\n<ul>\n<li><a href=\"{metrics}\">Metrics</a></li>\n\
-             <li><a href=\"/-/healthy\">Healthy</a></li>\n<li><a href=\"/-/ready\">Ready</a></li>\n</ul>\n</body>\n</html>\n",
-            env!("CARGO_PKG_VERSION")
-        );
-        let mut response = plain(StatusCode::OK, body);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    fn status<B>(&self, request: &Request<B>, client: Client, is_user: bool) -> Response<Body> {
+        let view = View {
+            published: &self.published,
+            sources: &self.sources,
+            settings: &self.settings,
+            telemetry_path: &self.telemetry_path,
+            details: self.show_details || page::may_see_details(&client, request.headers(), is_user),
+        };
+        let html = view.render();
+        let packed = accept::gzip(&listed(request, header::ACCEPT_ENCODING));
+        let mut response =
+            Response::new(if packed { Body::of(gzip::member(&[], html.as_bytes())) } else { Body::from(html) });
+        let headers = response.headers_mut();
+        if packed {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if let Ok(policy) = HeaderValue::from_str(&page::POLICY) {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+        for (name, value) in [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            (header::VARY, "Accept-Encoding"),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::X_FRAME_OPTIONS, "DENY"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         response
     }
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+/// The pages compressed, each by the first response that needs it and away from the threads that serve.
+async fn compressed(pages: &[Arc<Page>], format: Format) -> Option<Vec<Part>> {
+    let mut parts = Vec::with_capacity(pages.len());
+    for page in pages {
+        let rendered = page.rendered(format);
+        let compress = || {
+            tokio::task::spawn_blocking({
+                let plain = rendered.plain.clone();
+                move || Part::new(&plain)
+            })
+        };
+        // It fails only when the process ends; then the plain page does.
+        parts.push(rendered.compressed.get_or_try_init(compress).await.ok()?.clone());
+    }
+    Some(parts)
+}
+
+/// All values of a header that is a list, as one list.
+fn listed<B>(request: &Request<B>, name: HeaderName) -> String {
+    let values: Vec<&str> = request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    values.join(",")
+}
+
+/// A response of one line of text.
+pub fn plain(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

@@ -2,14 +2,32 @@
 //!
 //! Each needs PostgreSQL and some Prometheus; `tests/setup.sh` installs both.
 
+#[path = "../demo/random.rs"]
+#[allow(dead_code, reason = "the demo needs more of it")]
+mod random;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod backfill_command;
+mod births;
 mod buckets_command;
 mod check_command;
+mod definitions;
 mod demo_runs;
+mod first_read;
 mod fixture;
+mod golden;
+mod hostile;
+mod plan;
 mod rows_command;
+mod serving;
+mod smoke;
+mod soak;
 mod sql_command;
+mod state;
 mod support_works;
+mod usage;
+mod values;
+mod web_formats;
+mod web_protection;
+mod web_status;

@@ -11,6 +11,7 @@
 #![allow(dead_code, reason = "the tests and the demo each use a part of it")]
 
 pub mod cluster;
+pub mod coherence;
 pub mod database;
 pub mod execution;
 pub mod exporter;
@@ -22,4 +23,6 @@ pub mod ports;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
+pub mod python;
 pub mod scratch;
+pub mod truth;

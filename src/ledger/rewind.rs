@@ -1,0 +1,188 @@
+//! When the ids start again, or the database is another one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::gaps::Gaps;
+use super::totals::{Labels, Set, raise};
+use super::{Ledger, Shape};
+
+/// The sequence that hands out the ids, as the primary shows it. A standby shows numbers that are ahead of the truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// The last id that was handed out.
+    pub last: i64,
+    /// The object id of the sequence.
+    pub oid: i64,
+    /// Its file, which changes when it is restarted together with TRUNCATE, or by ALTER SEQUENCE.
+    pub file: i64,
+    /// The file of the table that owns it, which changes with TRUNCATE.
+    pub table_file: Option<i64>,
+}
+
+/// How ids started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewind {
+    /// TRUNCATE … RESTART IDENTITY: whatever is in the table is new.
+    Truncated,
+    /// The sequence was set back, or the database restored: rows of before can be there still.
+    SetBack,
+}
+
+impl Sequence {
+    /// Whether ids started again since `last` was seen, and how.
+    pub fn rewound(&self, last: &Self) -> Option<Rewind> {
+        if self.last >= last.last {
+            return None;
+        }
+        let truncated = self.oid == last.oid && self.file != last.file && self.table_file != last.table_file;
+        Some(if truncated { Rewind::Truncated } else { Rewind::SetBack })
+    }
+}
+
+impl Ledger {
+    /// Reads the whole table anew, because its ids started again. Totals stay.
+    ///
+    /// After a truncation every row there is counted. Otherwise rows that were done at the time of the last poll
+    /// (`read_at`, in seconds since the epoch) have been counted; all others are counted as they are seen done.
+    pub fn rewind(&mut self, how: Rewind, read_at: f64) {
+        self.rewinds += 1;
+        self.forget_ids();
+        self.known_until = match how {
+            Rewind::Truncated => None,
+            Rewind::SetBack => Some(self.known_until.unwrap_or(read_at)),
+        };
+    }
+
+    /// Counts the whole table anew, because it is in another database: totals become the larger of the old and the new.
+    pub fn rebuild(&mut self) {
+        let mut floor = std::mem::take(&mut self.sets);
+        raise_sets(&mut floor, std::mem::take(&mut self.floor), &self.shape);
+        *self = Self {
+            floor,
+            newest: self.newest,
+            rows: 0,
+            rejected: vec![0; self.shape.values],
+            overflowed: self.overflowed,
+            gaps_dropped: self.gaps_dropped,
+            drift: self.drift,
+            rewinds: self.rewinds,
+            shape: std::mem::take(&mut self.shape),
+            ..Self::default()
+        };
+    }
+
+    /// An empty ledger whose totals will not be below these.
+    pub fn with_floor(shape: Shape, floor: BTreeMap<Labels, Set>) -> Self {
+        Self { floor, ..Self::new(shape) }
+    }
+
+    fn forget_ids(&mut self) {
+        self.high = None;
+        self.gaps = Gaps::default();
+        self.abandoned = Gaps::default();
+        self.open = BTreeSet::new();
+    }
+
+    /// All has been read: nothing falls short of the floor, and what appears from now on is new.
+    pub(super) fn complete_rebuild(&mut self) {
+        let floor = std::mem::take(&mut self.floor);
+        raise_sets(&mut self.sets, floor, &self.shape);
+        self.known_until = None;
+        self.complete = true;
+    }
+}
+
+fn raise_sets(sets: &mut BTreeMap<Labels, Set>, floor: BTreeMap<Labels, Set>, shape: &Shape) {
+    for (labels, low) in floor {
+        let set = sets.entry(labels).or_insert_with(|| Set::new(shape, low.birth, low.created));
+        set.birth = low.birth;
+        set.created = low.created;
+        for (by, low) in low.cells {
+            match set.cells.entry(by) {
+                std::collections::btree_map::Entry::Vacant(entry) => _ = entry.insert(low),
+                std::collections::btree_map::Entry::Occupied(mut entry) => {
+                    let cell = entry.get_mut();
+                    cell.birth = low.birth;
+                    cell.created = low.created;
+                    raise(&mut cell.counts, &low.counts);
+                    raise(&mut cell.sums, &low.sums);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Group, Labels};
+    use super::*;
+
+    fn shape() -> Shape {
+        Shape { counts: 1, sums: 0, values: 0, enumerated: vec![], limit: 10 }
+    }
+
+    fn poll(ledger: &mut Ledger, ids: &[i64], known: &[i64]) -> u64 {
+        let probe = ledger.probe(0, 100);
+        let labels: Labels = vec!["a".into()];
+        let group = |ids: &[i64], known| Group {
+            set: labels.clone(),
+            done: true,
+            known,
+            ids: ids.to_vec(),
+            counts: vec![ids.len() as u64],
+            ..Group::default()
+        };
+        ledger.apply(&probe, vec![group(ids, false), group(known, true)], 0).unwrap().counted
+    }
+
+    fn total(ledger: &Ledger) -> u64 {
+        ledger.sets().values().flat_map(|s| s.cells.values()).map(|c| c.counts[0]).sum()
+    }
+
+    const SEEN: Sequence = Sequence { last: 100, oid: 1, file: 1, table_file: Some(2) };
+
+    #[test]
+    fn only_a_smaller_number_is_a_rewind() {
+        assert_eq!(SEEN.rewound(&SEEN), None);
+        assert_eq!(Sequence { last: 101, file: 9, ..SEEN }.rewound(&SEEN), None);
+        assert_eq!(Sequence { last: 3, file: 9, table_file: Some(9), ..SEEN }.rewound(&SEEN), Some(Rewind::Truncated));
+        assert_eq!(Sequence { last: 3, file: 9, ..SEEN }.rewound(&SEEN), Some(Rewind::SetBack));
+        assert_eq!(Sequence { last: 3, oid: 9, ..SEEN }.rewound(&SEEN), Some(Rewind::SetBack));
+    }
+
+    #[test]
+    fn after_a_truncation_all_rows_are_new() {
+        let mut ledger = Ledger::new(shape());
+        poll(&mut ledger, &[1, 2, 3], &[]);
+        ledger.rewind(Rewind::Truncated, 50.0);
+        assert_eq!(ledger.probe(0, 100).known_until, None);
+        assert_eq!((poll(&mut ledger, &[1], &[]), total(&ledger)), (1, 4));
+    }
+
+    #[test]
+    fn after_a_restore_rows_of_before_are_known() {
+        let mut ledger = Ledger::new(shape());
+        poll(&mut ledger, &[1, 2, 3], &[]);
+        ledger.rewind(Rewind::SetBack, 50.0);
+        assert_eq!(ledger.probe(0, 100).known_until, Some(50.0));
+        assert_eq!((poll(&mut ledger, &[2], &[1]), total(&ledger)), (1, 4));
+        assert_eq!((ledger.probe(0, 100).known_until, ledger.high()), (None, Some(2)));
+        assert_eq!((poll(&mut ledger, &[3], &[]), total(&ledger), ledger.rewinds()), (1, 5, 1));
+    }
+
+    #[test]
+    fn a_rebuild_never_lowers() {
+        let mut ledger = Ledger::new(shape());
+        poll(&mut ledger, &[1, 2, 3], &[]);
+        ledger.rebuild();
+        poll(&mut ledger, &[7], &[]);
+        assert_eq!(total(&ledger), 3, "one row there, three counted before");
+        poll(&mut ledger, &[8], &[]);
+        assert_eq!(total(&ledger), 4);
+        ledger.rebuild();
+        poll(&mut ledger, &[1, 2, 3, 4, 5], &[]);
+        assert_eq!(total(&ledger), 5, "more rows there than were counted before");
+    }
+}

@@ -1,0 +1,101 @@
+//! The state file as the poller uses it: taken up at the start, written before numbers are published.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Poller;
+use crate::state::{self, Fingerprint, LoadError, Resumed, Saved, State, StateFile};
+
+/// The state file, and what was said about it.
+#[derive(Debug)]
+pub struct Keeper {
+    file: Arc<StateFile>,
+    complained: bool,
+}
+
+impl Poller {
+    /// Takes the state file at `path` for this process and goes on from what it holds.
+    ///
+    /// Fails only if another process has it or its folder does not exist: what cannot be used is said, and counted anew.
+    pub fn keep_state(&mut self, path: &Path) -> io::Result<()> {
+        let file = StateFile::lock(path)
+            .map_err(|e| io::Error::new(e.kind(), format!("state.file {}: {e}", path.display())))?;
+        self.keeper = Some(Keeper { file: Arc::new(file), complained: false });
+        match state::load(path) {
+            Ok(state) => self.resume(state),
+            Err(LoadError::Absent) => tracing::info!(path = %path.display(), "there is no state yet: counting begins"),
+            Err(e) => tracing::warn!(
+                path = %path.display(),
+                "the state {e}; totals are counted anew from the tables, and rows deleted from them are not in it"
+            ),
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, mut state: State) {
+        for tracked in &mut self.tracked {
+            let name = &tracked.source.name;
+            let Some(saved) = state.sources.remove(name) else {
+                tracing::info!(source = name, "is not in the state: counting begins");
+                continue;
+            };
+            tracked.sequence = saved.sequence;
+            tracked.ledger = match saved.resume(&tracked.source, tracked.ledger.shape().clone()) {
+                Resumed::Whole(ledger) => {
+                    tracing::info!(source = name, rows = ledger.rows(), "goes on from the state");
+                    ledger
+                }
+                Resumed::Partly(ledger) => {
+                    tracing::warn!(
+                        source = name,
+                        "its metrics changed: counted anew from the table, no unchanged total falls"
+                    );
+                    ledger
+                }
+                Resumed::Nothing(ledger) => {
+                    tracing::warn!(source = name, "its SELECT or labels changed: counted anew from the table");
+                    ledger
+                }
+            };
+        }
+        for name in state.sources.keys() {
+            tracing::warn!(source = name, "is in the state and no longer defined: what was counted is forgotten");
+        }
+        self.position = state.position;
+        self.read_at = state.read_at;
+        self.identity = state.identity;
+    }
+
+    /// Writes the state; when that fails, polling and serving go on.
+    pub(super) async fn save(&mut self) {
+        let Some(keeper) = &self.keeper else { return };
+        let state = State {
+            identity: self.identity.clone(),
+            position: self.position.clone(),
+            read_at: self.read_at,
+            sources: self.tracked.iter().map(|t| (t.source.name.clone(), t.saved())).collect(),
+        };
+        let file = keeper.file.clone();
+        let written = tokio::task::spawn_blocking(move || file.save(&state)).await;
+        let written = written.unwrap_or_else(|e| Err(io::Error::other(e)));
+        self.metrics.saved(written.is_ok());
+        let Some(keeper) = &mut self.keeper else { return };
+        let path = keeper.file.path().display();
+        match written {
+            Ok(()) if keeper.complained => tracing::info!(%path, "the state is being saved again"),
+            Err(ref e) if !keeper.complained => tracing::error!(
+                %path,
+                "the state cannot be saved: {e}; polling goes on, and a restart would count from the last state saved"
+            ),
+            _ => {}
+        }
+        keeper.complained = written.is_err();
+    }
+}
+
+impl super::Tracked {
+    fn saved(&self) -> Saved {
+        Saved { fingerprint: Fingerprint::of(&self.source), sequence: self.sequence, ledger: self.ledger.clone() }
+    }
+}

@@ -1,0 +1,305 @@
+//! The ledgers on disk: written before their numbers are published, so that no published counter is above the saved one.
+//!
+//! One file: a head line with version, checksum and length, then JSON. It is replaced atomically (temporary file, fsync,
+//! rename, fsync of the folder). A lock file beside it keeps a second process away.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::db::Position;
+use crate::ledger::rewind::Sequence;
+use crate::ledger::{Labels, Ledger, Set, Shape};
+use crate::source::Source;
+
+/// Raised when an older program could not read what a newer one wrote.
+const VERSION: u32 = 1;
+
+/// Everything that survives a restart.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Which database was counted, see [`crate::db::Session::identity`].
+    pub identity: Option<String>,
+    /// The last snapshot.
+    pub position: Position,
+    /// The database's clock at the last snapshot, in seconds since the epoch.
+    pub read_at: f64,
+    /// The sources by name.
+    pub sources: BTreeMap<String, Saved>,
+}
+
+/// One source as it was saved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Saved {
+    /// What the ledger's numbers mean.
+    pub fingerprint: Fingerprint,
+    /// Where its ids stood.
+    pub sequence: Option<Sequence>,
+    /// What had been counted.
+    pub ledger: Ledger,
+}
+
+/// The meaning of a ledger's numbers: as long as it is the same, the numbers go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// The SELECT, the labels and what they are when they are missing: the meaning of every row and set.
+    rows: u32,
+    /// The meaning of each of [`Source::counts`].
+    counts: Vec<String>,
+    /// The meaning of each of [`Source::sums`].
+    sums: Vec<String>,
+    /// The meaning of each of [`Source::values`].
+    values: Vec<String>,
+}
+
+impl Fingerprint {
+    /// The fingerprint of a definition.
+    pub fn of(source: &Source) -> Self {
+        let rows = format!("{:?}{:?}{:?}{:?}", source.sql, source.labels, source.by, source.missing);
+        let value = |i: usize| format!("{:?}", source.values[i]);
+        let count = |c: &crate::source::Count| format!("{:?} {:?} {:?}", c.value.map(value), c.le, c.only);
+        Self {
+            rows: crc32fast::hash(rows.as_bytes()),
+            counts: source.counts.iter().map(count).collect(),
+            sums: source.sums.iter().map(|s| format!("{} {:?}", value(s.value), s.only)).collect(),
+            values: source.values.iter().map(|v| format!("{v:?}")).collect(),
+        }
+    }
+}
+
+/// How much of a saved source can be used.
+#[derive(Debug, PartialEq)]
+pub enum Resumed {
+    /// All of it: the definition is the same.
+    Whole(Ledger),
+    /// The rows are the same ones, some metrics are not: a rebuild, in which unchanged totals do not fall.
+    Partly(Ledger),
+    /// Nothing: other rows, or other labels.
+    Nothing(Ledger),
+}
+
+impl Saved {
+    /// The ledger to go on with.
+    pub fn resume(self, source: &Source, shape: Shape) -> Resumed {
+        let fingerprint = Fingerprint::of(source);
+        if fingerprint == self.fingerprint {
+            return Resumed::Whole(self.ledger.resume(shape));
+        }
+        if fingerprint.rows != self.fingerprint.rows {
+            return Resumed::Nothing(Ledger::new(shape));
+        }
+        let floor = self.floor(&fingerprint);
+        Resumed::Partly(Ledger::with_floor(shape, floor))
+    }
+
+    /// The saved totals, each where its measure stands now.
+    fn floor(self, now: &Fingerprint) -> BTreeMap<Labels, Set> {
+        fn moved<T: Copy + Default>(saved: &[T], was: &[String], now: &[String]) -> Vec<T> {
+            let of = |meaning| was.iter().position(|w| w == meaning).and_then(|i| saved.get(i).copied());
+            now.iter().map(|meaning| of(meaning).unwrap_or_default()).collect()
+        }
+        let mut sets = self.ledger.sets().clone();
+        for cell in sets.values_mut().flat_map(|set| set.cells.values_mut()) {
+            cell.counts = moved(&cell.counts, &self.fingerprint.counts, &now.counts);
+            cell.sums = moved(&cell.sums, &self.fingerprint.sums, &now.sums);
+        }
+        sets
+    }
+}
+
+/// Why there is no state to go on with.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is no file: a first start.
+    #[error("there is none yet")]
+    Absent,
+    /// It could not be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// It is not what was written.
+    #[error("is damaged: {0}")]
+    Damaged(String),
+    /// Another version of this program wrote it.
+    #[error("was written by another version of rsolv-exporter (state version {0}, not {VERSION})")]
+    Version(u32),
+}
+
+/// The place of the state, held for this process alone.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    /// Locked until it is closed; none when the folder cannot be written to, which saving will report.
+    _lock: Option<File>,
+}
+
+impl StateFile {
+    /// Takes the place; fails when another process has it, or when there is no such folder.
+    pub fn lock(path: &Path) -> io::Result<Self> {
+        let folder = folder(path);
+        if !folder.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no folder {}", folder.display())));
+        }
+        let lock = PathBuf::from(format!("{}.lock", path.display()));
+        let lock = match OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock) {
+            Ok(file) => match file.try_lock() {
+                Ok(()) => Some(file),
+                Err(TryLockError::WouldBlock) => {
+                    let message = "another rsolv-exporter uses it: give each a state.file of its own";
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
+                }
+                Err(TryLockError::Error(e)) => return Err(e),
+            },
+            Err(e) => {
+                tracing::warn!(path = %lock.display(), "the state cannot be locked: {e}");
+                None
+            }
+        };
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces what is saved.
+    pub fn save(&self, state: &State) -> io::Result<()> {
+        let bytes = encode(state)?;
+        let temporary = PathBuf::from(format!("{}.new", self.path.display()));
+        let written = (|| {
+            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &self.path)?;
+            File::open(folder(&self.path))?.sync_all()
+        })();
+        if written.is_err() {
+            // Half a file would take the room that the next attempt needs; when it is not there, all the better.
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Reads the state at `path`; needs no lock, since the file is only ever replaced as a whole.
+pub fn load(path: &Path) -> Result<State, LoadError> {
+    match fs::read(path) {
+        Ok(bytes) => decode(&bytes),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(LoadError::Absent),
+        Err(e) => Err(LoadError::Unreadable(e)),
+    }
+}
+
+fn encode(state: &State) -> io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(state)?;
+    let head = format!("rsolv-exporter state {VERSION} crc32 {:08x} bytes {}\n", crc32fast::hash(&json), json.len());
+    Ok([head.as_bytes(), &json].concat())
+}
+
+fn decode(bytes: &[u8]) -> Result<State, LoadError> {
+    let damaged = |what: &str| LoadError::Damaged(what.to_owned());
+    let end = bytes.iter().position(|&b| b == b'\n').ok_or_else(|| damaged("it has no head line"))?;
+    let head = str::from_utf8(&bytes[..end]).map_err(|_| damaged("its head line is no text"))?;
+    let words: Vec<&str> = head.split(' ').collect();
+    let ["rsolv-exporter", "state", version, rest @ ..] = words.as_slice() else {
+        return Err(damaged("its head line is none of ours"));
+    };
+    let version = version.parse().map_err(|_| damaged("its version is no number"))?;
+    if version != VERSION {
+        return Err(LoadError::Version(version));
+    }
+    let json = &bytes[end + 1..];
+    let expected = format!("crc32 {:08x} bytes {}", crc32fast::hash(json), json.len());
+    if rest.join(" ") != expected {
+        return Err(damaged("its length or checksum is wrong"));
+    }
+    serde_json::from_slice(json).map_err(|e| LoadError::Damaged(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Group, Probe};
+
+    fn state() -> State {
+        let source = &Source::shipped().unwrap()[0];
+        let saved =
+            Saved { fingerprint: Fingerprint::of(source), sequence: None, ledger: Ledger::new(source.shape(10)) };
+        State { sources: [(source.name.clone(), saved)].into(), read_at: 1.5, ..State::default() }
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        assert!(matches!(load(&path), Err(LoadError::Absent)));
+        let file = StateFile::lock(&path).unwrap();
+        file.save(&state()).unwrap();
+        assert_eq!(serde_json::to_value(load(&path).unwrap()).unwrap(), serde_json::to_value(state()).unwrap());
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let first = StateFile::lock(&path).unwrap();
+        assert_eq!(StateFile::lock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(first);
+        assert!(StateFile::lock(&path).is_ok());
+        assert!(
+            StateFile::lock(&folder.path().join("no/state")).unwrap_err().to_string().contains("there is no folder")
+        );
+    }
+
+    #[test]
+    fn every_single_damaged_byte_and_every_truncation_is_noticed() {
+        let bytes = encode(&state()).unwrap();
+        assert!(decode(&bytes).is_ok());
+        for i in 0..bytes.len() {
+            assert!(decode(&bytes[..i]).is_err(), "cut at {i}");
+            let mut damaged = bytes.clone();
+            damaged[i] ^= 1;
+            assert!(decode(&damaged).is_err(), "damaged at {i}");
+        }
+    }
+
+    #[test]
+    fn a_changed_definition_keeps_what_has_the_same_meaning() {
+        let source = &Source::shipped().unwrap()[0];
+        let shape = source.shape(10);
+        let saved = state().sources.remove(&source.name).unwrap();
+        assert!(matches!(saved.clone().resume(source, shape.clone()), Resumed::Whole(_)));
+
+        let mut counted = saved.clone();
+        let group = Group {
+            set: vec!["a".into(), "b".into(), "c".into()],
+            by: vec!["completed".into()],
+            done: true,
+            ids: vec![1],
+            counts: (1..=source.counts.len() as u64).collect(),
+            sums: vec![1.0; source.sums.len()],
+            rejected: vec![0; source.values.len()],
+            ..Group::default()
+        };
+        counted.ledger = Ledger::new(shape.clone());
+        counted.ledger.apply(&Probe { limit: 10, ..Probe::default() }, vec![group], 0).unwrap();
+
+        let mut wider = source.clone();
+        wider.counts.insert(1, crate::source::Count { value: Some(0), le: Some(7.0), only: None });
+        let Resumed::Partly(mut ledger) = counted.resume(&wider, wider.shape(10)) else { panic!("rows are the same") };
+        // The table is empty by now: what cannot be recounted stays what it was.
+        ledger.apply(&Probe { limit: 10, ..Probe::default() }, Vec::new(), 0).unwrap();
+        let cell = ledger.sets().values().flat_map(|set| set.cells.values()).max_by_key(|cell| cell.counts[0]).unwrap();
+        assert_eq!(cell.counts[..4], [1, 0, 2, 3], "rows, the new bucket, the first old ones");
+        let other = Source { sql: format!("{} WHERE true", source.sql), ..source.clone() };
+        assert!(matches!(saved.resume(&other, shape), Resumed::Nothing(_)));
+    }
+}

@@ -1,0 +1,382 @@
+//! The status page: one HTML document without anything from outside.
+
+mod format;
+mod plot;
+
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime};
+
+use hyper::header::{HOST, HeaderMap};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::Client;
+use crate::db::Failure;
+use crate::published::{Page, Published};
+use crate::source::Source;
+use crate::status::{History, MetricSummary, SLOT, Summary};
+use format::{count, duration};
+
+const STYLE: &str = include_str!("page/style.css");
+const SCRIPT: &str = include_str!("page/script.js");
+
+/// The header `Content-Security-Policy`: this style sheet and this script, and nothing else.
+pub static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = |text: &str| openssl::base64::encode_block(&openssl::sha::sha256(text.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        hash(STYLE),
+        hash(SCRIPT)
+    )
+});
+
+/// A green circle.
+const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect x='1' y='9' \
+                    width='3' height='6' rx='1' fill='%237ea6ee'/%3E%3Crect x='6' y='5' width='3' height='10' rx='1' \
+                    fill='%232f6fde'/%3E%3Crect x='11' y='1' width='3' height='14' rx='1' fill='%231a7f4b'/%3E%3C/svg%3E";
+
+/// Whether a client may see SQL, errors and settings: it is known, or on this machine.
+///
+/// Through a proxy on this machine everyone is on loopback; and a name that someone else controls can lead a browser
+/// here. So both have to look direct.
+pub fn may_see_details(client: &Client, headers: &HeaderMap, is_user: bool) -> bool {
+    if is_user || client.is_certified {
+        return true;
+    }
+    let proxied = ["forwarded", "via", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name));
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    let is_direct = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
+    client.address.ip().to_canonical().is_loopback() && !proxied && is_direct
+}
+
+/// What the page is made of.
+pub struct View<'a> {
+    /// The newest data.
+    pub published: &'a Published,
+    /// The definitions.
+    pub sources: &'a [Source],
+    /// Settings: key, value without secrets, origin.
+    pub settings: &'a [(String, String, String)],
+    /// Where the metrics are.
+    pub telemetry_path: &'a str,
+    /// Whether SQL, errors and settings are shown.
+    pub details: bool,
+}
+
+/// How good things are: a word and its colour.
+struct State {
+    word: &'static str,
+    class: &'static str,
+}
+
+impl View<'_> {
+    /// The whole document.
+    pub fn render(&self) -> String {
+        let (pages, history) = (self.published.all(), self.published.history());
+        let state = self.state(&pages, &history);
+        let document = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="robots" content="noindex";
+                    title { "rsolv-exporter: " (state.word) }
+                    link rel="icon" href=(ICON);
+                    style { (PreEscaped(STYLE)) }
+                }
+                body {
+                    header {
+                        h1 { "rsolv-exporter " small { (env!("CARGO_PKG_VERSION")) } }
+                        span.pill.(state.class) { (state.word) }
+                        nav {
+                            a href=(self.telemetry_path) { "Metrics" }
+                            a href="/-/ready" { "Ready" }
+                            a href="/-/healthy" { "Healthy" }
+                        }
+                    }
+                    main {
+                        (self.glance(&pages, &history))
+                        @if let Some(failure) = &history.failure {
+                            (self.trouble("The database cannot be read", failure))
+                        }
+                        @for source in self.sources {
+                            @let page = pages.iter().find(|page| page.name == source.name);
+                            (self.source(source, page, history.sources.get(&source.name)))
+                        }
+                        (self.settings())
+                    }
+                    footer {
+                        @if !self.details {
+                            p {
+                                "SQL, the words of errors and settings are shown to clients that log in, or are on the "
+                                "machine itself, or with web.show_details."
+                            }
+                        }
+                        p { "Numbers are as of the last poll. Series that are new are shown as 0 until a scrape has seen them." }
+                    }
+                    script { (PreEscaped(SCRIPT)) }
+                }
+            }
+        };
+        document.into_string()
+    }
+
+    fn state(&self, pages: &[Arc<Page>], history: &History) -> State {
+        let fresh = pages.iter().filter(|page| page.is_fresh()).count();
+        let failing = history.failure.is_some() || !history.sources.is_empty();
+        let (word, class) = match (fresh, failing) {
+            (0, false) if pages.is_empty() => ("starting", "warn"),
+            (0, _) => ("no data", "bad"),
+            (n, _) if n < self.sources.len() => ("part of the data is missing", "bad"),
+            (_, true) => ("polls fail", "warn"),
+            _ => ("healthy", "good"),
+        };
+        State { word, class }
+    }
+
+    fn glance(&self, pages: &[Arc<Page>], history: &History) -> Markup {
+        let sum = |of: fn(&Summary) -> u64| pages.iter().map(|page| of(&page.summary)).sum();
+        let oldest = pages.iter().map(|page| page.read_at.elapsed()).max();
+        let series: usize = pages.iter().flat_map(|page| &page.summary.metrics).map(|metric| metric.series).sum();
+        let longest = history.slots.iter().map(|slot| slot.longest).max();
+        let or_none = |span: Option<Duration>| span.map_or_else(|| "–".to_owned(), duration);
+        html! {
+            section.card.glance aria-label="At a glance" {
+                div.figure { b { (or_none(oldest)) } span { "age of the data" } }
+                div.figure { b { (or_none(history.last.map(|(_, took)| took))) } span { "last poll" } }
+                div.figure { b { (count(sum(|summary| summary.rows))) } span { "rows counted" } }
+                div.figure { b { (count(series as u64)) } span { "series" } }
+                div.polls {
+                    p { span { "polls of the last hour" } span { "up to " (or_none(longest)) } }
+                    (plot::timeline(&history.slots, self.published.age().as_secs() / SLOT.as_secs()))
+                }
+            }
+        }
+    }
+
+    fn trouble(&self, what: &str, failure: &Failure) -> Markup {
+        html! {
+            p.trouble role="alert" {
+                b { (what) } " (" (failure.reason) ")"
+                @if self.details { ": " (failure.message) } @else { "." }
+            }
+        }
+    }
+
+    fn source(&self, source: &Source, page: Option<&Arc<Page>>, failure: Option<&Failure>) -> Markup {
+        html! {
+            section.card aria-label=(source.name) {
+                div.head {
+                    h2 { (source.name) }
+                    @match page {
+                        Some(page) if !page.is_fresh() => span.pill.bad { "stale" },
+                        Some(_) if failure.is_some() => span.pill.warn { "fails" },
+                        Some(_) => span.pill.good { "read" },
+                        None => span.pill.warn { "not read yet" },
+                    }
+                    @if let Some(page) = page {
+                        span.note { "read " (duration(page.read_at.elapsed())) " ago" }
+                    }
+                }
+                @if let Some(failure) = failure {
+                    (self.trouble("It cannot be read", failure))
+                }
+                @if let Some(page) = page {
+                    (summary(&page.summary))
+                    (metrics(&source.name, &page.summary))
+                }
+                @if self.details {
+                    @let id = format!("sql-{}", source.name);
+                    details.wide id={ "d-" (id) } {
+                        summary { "SQL behind it" }
+                        button type="button" data-copy=(id) { "Copy" }
+                        pre id=(id) { (source.sql) ";\n" }
+                        p.note { "The whole statement of a poll, with every measure: " code { "rsolv-exporter sql" } }
+                    }
+                }
+            }
+        }
+    }
+
+    fn settings(&self) -> Markup {
+        html! {
+            @if self.details {
+                details.card id="settings" {
+                    summary { "Settings" }
+                    div.scroll {
+                        table.series.settings {
+                            thead { tr { th { "key" } th { "value" } th { "set by" } } }
+                            tbody {
+                                @for (key, value, origin) in self.settings {
+                                    tr {
+                                        td { code { (key) } }
+                                        td { code { (value) } }
+                                        td.origin { @if origin.is_empty() { "default" } @else { (origin) } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn summary(summary: &Summary) -> Markup {
+    let rejected: u64 = summary.rejected.iter().map(|(_, count)| count).sum();
+    html! {
+        dl.facts {
+            div { dt { "rows counted" } dd { (count(summary.rows)) } }
+            div { dt { "open rows" } dd { (count(summary.open)) } }
+            div { dt { "gaps" } dd { (count(summary.gaps)) } }
+            div.warn[rejected > 0] { dt { "rejected values" } dd { (count(rejected)) } }
+            div { dt { "label sets" } dd { (count(summary.sets)) } }
+            @if summary.overflowed > 0 {
+                div.warn { dt { "rows in __overflow__" } dd { (count(summary.overflowed)) } }
+            }
+        }
+        @if rejected > 0 {
+            p.trouble.warn {
+                b { "Values were left out" } " as they are no number or out of bounds: "
+                @for (i, (column, rejected)) in summary.rejected.iter().filter(|(_, count)| *count > 0).enumerate() {
+                    @if i > 0 { ", " }
+                    code { (column) } " " (count(*rejected))
+                }
+                ". Their rows are counted."
+            }
+        }
+    }
+}
+
+fn metrics(source: &str, summary: &Summary) -> Markup {
+    let with_plot = summary.metrics.iter().filter_map(|metric| Some((metric, metric.histogram.as_ref()?)));
+    let with_parts = summary.metrics.iter().filter(|metric| metric.parts.len() > 1);
+    html! {
+        div.plots {
+            @for metric in with_parts {
+                figure {
+                    h3 { (metric.name) }
+                    figcaption { span { b { (format::number(metric.total.unwrap_or_default())) } " in all" } }
+                    (plot::parts(&metric.parts))
+                }
+            }
+            @for (metric, histogram) in with_plot {
+                @let unit = metric.unit.as_deref();
+                figure {
+                    h3 { (metric.name) }
+                    figcaption {
+                        span { b { (count(histogram.count())) } " values" }
+                        @for (name, part) in [("p50", 0.5), ("p95", 0.95)] {
+                            span { (name) " " b { (plot::quantile(histogram, part, unit)) } }
+                        }
+                        @if histogram.count() > 0 {
+                            span { "mean " b { (mean(histogram.sum / histogram.count() as f64, unit)) } }
+                        }
+                    }
+                    (plot::histogram(histogram, unit))
+                }
+            }
+        }
+        @for (i, metric) in summary.metrics.iter().enumerate() {
+            div.metric {
+                @if metric.top.is_empty() {
+                    div.row { (row(metric)) }
+                } @else {
+                    details id=(format!("m-{source}-{i}")) {
+                        summary.row { (row(metric)) }
+                        (series(metric))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn mean(value: f64, unit: Option<&str>) -> String {
+    if unit.is_some() { format::value(value, unit) } else { format::number((value * 10.0).round() / 10.0) }
+}
+
+fn row(metric: &MetricSummary) -> Markup {
+    let is_time = metric.kind == "gauge" && metric.name.ends_with("_timestamp_seconds");
+    let total = match metric.total {
+        None => "–".to_owned(),
+        Some(time) if is_time => ago(time),
+        Some(total) => format::number(total),
+    };
+    html! {
+        span.what {
+            code { (metric.name) }
+            span.help { (metric.help) }
+        }
+        span.kind {
+            (metric.kind)
+            @if metric.series > 0 { ", " (count(metric.series as u64)) " series" }
+        }
+        span.total { (total) }
+    }
+}
+
+fn series(metric: &MetricSummary) -> Markup {
+    html! {
+        div.scroll {
+            table.series {
+                @if let Some((labels, _)) = metric.top.first() {
+                    thead { tr { @for (label, _) in labels { th { (label) } } th.n { "total" } } }
+                }
+                tbody {
+                    @for (labels, total) in &metric.top {
+                        tr { @for (_, value) in labels { td { (value) } } td.n { (format::number(*total)) } }
+                    }
+                }
+            }
+        }
+        @if metric.series > metric.top.len() {
+            p.note { "… and " (count((metric.series - metric.top.len()) as u64)) " more with smaller totals." }
+        }
+    }
+}
+
+fn ago(time: f64) -> String {
+    let then = Duration::try_from_secs_f64(time).ok().and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+    match then.and_then(|then| then.elapsed().ok()) {
+        Some(elapsed) => format!("{} ago", duration(elapsed)),
+        None => "now".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_for_this_machine_and_for_those_who_are_known() {
+        let see = |address: &str, host: &str, more: &[&'static str], is_certified, is_user| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            more.iter().for_each(|name| _ = headers.insert(*name, "10.0.0.1".parse().unwrap()));
+            may_see_details(&Client { address: address.parse().unwrap(), is_certified }, &headers, is_user)
+        };
+        for (address, host) in [
+            ("127.0.0.1:9", "localhost:10060"),
+            ("127.0.0.2:9", "127.0.0.2"),
+            ("[::1]:9", "[::1]:10060"),
+            ("[::ffff:127.0.0.1]:9", "LOCALHOST"),
+        ] {
+            assert!(see(address, host, &[], false, false), "{address} {host}");
+            assert!(!see(address, host, &["x-forwarded-for"], false, false), "through a proxy: {address}");
+            assert!(!see(address, "rebound.example:10060", &[], false, false), "under a foreign name: {address}");
+        }
+        for address in ["10.0.0.1:9", "[2001:db8::1]:9", "[::ffff:10.0.0.1]:9"] {
+            assert!(!see(address, "localhost", &[], false, false), "{address}");
+            assert!(see(address, "exporter.example", &["via"], true, false));
+            assert!(see(address, "exporter.example", &["forwarded"], false, true));
+        }
+    }
+}

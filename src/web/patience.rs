@@ -1,0 +1,192 @@
+//! How long a client may take, for each thing that it does.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, Sleep};
+
+/// From the first byte of a request to the first byte of its response; also for a first request to come.
+pub const REQUEST: Duration = Duration::from_secs(10);
+/// To take what was written, of a response that is longer than one write each time again.
+const WRITE: Duration = Duration::from_secs(30);
+/// Between requests: longer than any usual scrape interval, so that a scraper keeps its connection.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// What a client is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    /// Nothing, before or after a request.
+    Idle,
+    /// It has sent a part of a request.
+    Sending,
+    /// It takes a response.
+    Taking,
+}
+
+/// A connection that fails with [`io::ErrorKind::TimedOut`] when its client takes too long.
+#[derive(Debug)]
+pub struct Patience<S> {
+    stream: S,
+    doing: Doing,
+    timer: Pin<Box<Sleep>>,
+    /// The places left for other connections, of this many.
+    places: (Arc<Semaphore>, usize),
+}
+
+impl<S> Patience<S> {
+    /// Watches over a connection that has just been made and takes one of the `places`.
+    pub fn new(stream: S, places: (Arc<Semaphore>, usize)) -> Self {
+        Self { stream, doing: Doing::Idle, timer: Box::pin(tokio::time::sleep(REQUEST)), places }
+    }
+
+    fn now(&mut self, doing: Doing) {
+        self.doing = doing;
+        // Where places become scarce, nobody keeps one for later.
+        let is_scarce = self.places.0.available_permits() < self.places.1 / 4;
+        let limit = match doing {
+            Doing::Idle if is_scarce => REQUEST,
+            Doing::Idle => IDLE,
+            Doing::Sending => REQUEST,
+            Doing::Taking => WRITE,
+        };
+        self.timer.as_mut().reset(Instant::now() + limit);
+    }
+
+    /// What stays pending only as long as there is patience.
+    fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        ready!(self.timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if result.is_pending() {
+            return self.wait(cx);
+        }
+        if buffer.filled().len() > before && self.doing == Doing::Idle {
+            self.now(Doing::Sending);
+        }
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Patience<S> {
+    fn write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.doing != Doing::Taking {
+            self.now(Doing::Taking);
+        }
+        let result = write(Pin::new(&mut self.stream), cx);
+        if result.is_pending() { self.wait(cx) } else { result }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.write(cx, |stream, cx| stream.poll_write(cx, data))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(cx, |stream, cx| stream.poll_write_vectored(cx, data))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// Called when everything so far has been written.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        if result.is_pending() {
+            return self.wait(cx);
+        }
+        if self.doing == Doing::Taking {
+            self.now(Doing::Idle);
+        }
+        result
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_shutdown(cx);
+        if result.is_pending() { self.wait(cx) } else { result }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    fn pair() -> (Patience<DuplexStream>, DuplexStream) {
+        let (ours, client) = duplex(16);
+        (Patience::new(ours, (Arc::new(Semaphore::new(100)), 100)), client)
+    }
+
+    /// How long the future takes by the paused clock, and the kind of its error.
+    async fn took<T>(future: impl Future<Output = io::Result<T>>) -> (Duration, Option<io::ErrorKind>) {
+        let began = Instant::now();
+        let result = future.await;
+        (began.elapsed(), result.err().map(|e| e.kind()))
+    }
+
+    const TIMED_OUT: Option<io::ErrorKind> = Some(io::ErrorKind::TimedOut);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_drips_is_cut_however_it_drips() {
+        let (mut ours, mut client) = pair();
+        let drip = tokio::spawn(async move {
+            while client.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let mut buffer = [0; 1000];
+        let read = async { ours.read_exact(&mut buffer).await };
+        let (after, error) = took(read).await;
+        assert_eq!((after.as_secs(), error), (REQUEST.as_secs(), TIMED_OUT));
+        drip.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_is_not_taken_is_cut_however_it_drips() {
+        let (mut ours, mut client) = pair();
+        let drip = tokio::spawn(async move {
+            while client.read_u8().await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let (after, error) = took(ours.write_all(&[0; 1000])).await;
+        assert_eq!((after.as_secs(), error), (WRITE.as_secs(), TIMED_OUT));
+        drip.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scraper_keeps_its_connection_between_scrapes_while_there_are_places() {
+        for (taken, limit) in [(0, IDLE), (76, REQUEST)] {
+            let (mut ours, mut client) = pair();
+            let _taken = ours.places.0.clone().acquire_many_owned(taken).await.unwrap();
+            client.write_all(b"GET").await.unwrap();
+            ours.read_exact(&mut [0; 3]).await.unwrap();
+            ours.write_all(b"200").await.unwrap();
+            ours.flush().await.unwrap();
+            assert_eq!(took(ours.read_u8()).await, (limit, TIMED_OUT));
+        }
+        let (mut fresh, _client) = pair();
+        assert_eq!(took(fresh.read_u8()).await, (REQUEST, TIMED_OUT));
+    }
+}

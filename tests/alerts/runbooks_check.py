@@ -1,0 +1,82 @@
+"""Checks the documents in alerts/ and dashboards/: sections, links, PromQL, commands, metrics."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import rules_check
+
+ROOT = rules_check.ROOT
+RUNBOOKS = ROOT / "alerts" / "runbooks"
+SECTIONS = ["Meaning", "How to see it", "Likely causes", "What to do", "When to wake whom"]
+COMMANDS = {"rows", "sql", "check", "healthcheck", "buckets", "backfill", "once"}
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.S | re.M)
+
+
+def anchor(heading):
+    """The id a heading gets on GitHub."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def check_links(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"https?:", target):
+            continue
+        path, _, fragment = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists():
+            rules_check.problem(page.name, f"link to {target}, which is not there")
+        elif fragment and fragment not in {anchor(h) for h in re.findall(r"^#+ (.*)$", file.read_text(), re.M)}:
+            rules_check.problem(page.name, f"link to {target}, which has no such heading")
+
+
+def check_promql(queries):
+    """promtool parses every query, as the expression of a rule of its own."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        file.write("groups:\n- name: runbooks\n  rules:\n")
+        for number, (_, query) in enumerate(queries):
+            file.write(f"  - record: runbook:{number}\n    expr: |\n")
+            file.write("".join(f"      {line}\n" for line in query.strip().splitlines()))
+        file.flush()
+        run = subprocess.run(["promtool", "check", "rules", "--lint=none", file.name], capture_output=True, text=True)
+    if run.returncode:
+        rules_check.problem("PromQL", run.stdout + run.stderr)
+
+
+def main():
+    names = rules_check.exported()
+    recorded = set(re.findall(r"record: (\S+)", "".join(f.read_text() for f in (ROOT / "alerts").glob("*.rules.yml"))))
+    queries = []
+    for page in sorted(RUNBOOKS.glob("*.md")):
+        text = page.read_text()
+        if re.findall(r"^## (.*)$", text, re.M) != SECTIONS:
+            rules_check.problem(page.name, f"sections are not {SECTIONS}")
+        if not text.startswith(f"# {page.stem}\n"):
+            rules_check.problem(page.name, "the title is not the alert's name")
+        if not blocks(page, "promql") or not blocks(page, "sql") or not blocks(page, "sh"):
+            rules_check.problem(page.name, "a query, an SQL statement or a command is missing")
+        queries += [(page, query) for query in blocks(page, "promql")]
+        for command in blocks(page, "sh"):
+            found = re.match(r"rsolv-exporter (\S+)(?: '([^']*)')?", command)
+            if found and found[1] not in COMMANDS:
+                rules_check.problem(page.name, f"no such command: {command}")
+            if found and found[2]:
+                queries.append((page, found[2]))
+    for page, query in queries:
+        for metric in rules_check.metrics_in(query):
+            if metric not in names | recorded:
+                rules_check.problem(page.name, f"{metric} is not exported")
+    check_promql(queries)
+    for page in sorted([*(ROOT / "alerts").rglob("*.md"), *(ROOT / "dashboards").rglob("*.md")]):
+        check_links(page)
+    print("\n".join(rules_check.problems))
+    return bool(rules_check.problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""Runs every variable and every panel of the dashboards against a real Prometheus that holds three made-up days.
+
+Each expression has to return data; the numbers of the executions dashboard have to be the truth about the made-up
+executions, whatever the variables are set to. `--draw` paints what the panels would show into .tools/pictures.
+"""
+
+import json
+import math
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import synthetic
+from synthetic import END, SCRAPE, START
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "alerts"))
+import rules_check  # noqa: E402
+
+DASHBOARDS = {file.stem: json.loads(file.read_text()) for file in sorted((ROOT / "dashboards").glob("*.json"))}
+DAY = 86400
+problems = []
+
+
+def expect(condition, what):
+    if not condition:
+        problems.append(what)
+
+
+class Prometheus:
+    """A Prometheus that scrapes nothing and holds the made-up samples."""
+
+    def __init__(self, work):
+        for begin in range(START, END, DAY // 4):
+            # promtool reads a file once for every two hours of samples: small files, or it takes minutes.
+            text = work / "samples"
+            text.write_text("".join(synthetic.openmetrics(begin, min(begin + DAY // 4, END))))
+            subprocess.run(["promtool", "tsdb", "create-blocks-from", "openmetrics", "-q", text, work / "data"], check=True)
+        (work / "prometheus.yml").write_text("")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self.log = open(work / "log", "w")
+        self.process = subprocess.Popen(
+            ["prometheus", f"--config.file={work}/prometheus.yml", f"--storage.tsdb.path={work}/data",
+             "--storage.tsdb.retention.time=100y", f"--web.listen-address={self.url[7:]}"], stdout=self.log, stderr=self.log)
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"{self.url}/-/ready")
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise SystemExit((work / "log").read_text())
+
+    def get(self, path, **parameters):
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters, doseq=True)}"
+        try:
+            return json.load(urllib.request.urlopen(url))["data"]
+        except urllib.error.HTTPError as error:
+            raise SystemExit(f"{parameters}: {error.read().decode()}") from error
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+        self.log.close()
+
+
+def regex(values):
+    """Several values of a variable, as Grafana writes them into an expression."""
+    escaped = [re.sub(r"([\\^$.|?*+()\[\]{}])", r"\\\\\1", value) for value in values]
+    return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
+
+
+def fill(text, variables, seconds, interval):
+    """What Grafana puts into an expression."""
+    known = {
+        "__range": f"{seconds}s",
+        "__interval": f"{interval}s",
+        "__rate_interval": f"{max(interval + SCRAPE, 4 * SCRAPE)}s",
+        **variables,
+    }
+
+    def value(match):
+        name = match[1] or match[2]
+        expect(name in known, f"unknown variable ${name} in {text}")
+        return known.get(name, "")
+
+    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
+
+
+def step(panel, seconds):
+    """The interval of a range query: as many points as the panel wants, at least the smallest one it takes, a round number."""
+    least = {"10m": 600}.get(panel.get("interval"), SCRAPE)
+    wanted = seconds / panel.get("maxDataPoints", 1000)
+    return next(n for n in (60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400) if n >= max(wanted, least))
+
+
+def run(prometheus, panel, target, variables, end, seconds):
+    """[(legend, [(time, value)])] of one target."""
+    interval = step(panel, seconds)
+    query = fill(target["expr"], variables, seconds, interval)
+    if target["instant"]:
+        result = prometheus.get("query", query=query, time=end)["result"]
+    else:
+        result = prometheus.get("query_range", query=query, start=(end - seconds) // interval * interval,
+                                end=end // interval * interval, step=interval)["result"]
+    series = []
+    for one in result:
+        legend = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda m: one["metric"].get(m[1], ""), target["legendFormat"])
+        points = [(at, float(value)) for at, value in one.get("values", [one.get("value")]) if not math.isnan(float(value))]
+        series.append((legend, points))
+    return series
+
+
+def check_variables(prometheus, name, dashboard, variables):
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] != "query":
+            continue
+        match = re.fullmatch(r"label_values\((.*), (\w+)\)", fill(variable["query"]["query"], variables, 0, 0))
+        expect(match, f"{name}: variable {variable['name']} is no label_values()")
+        values = prometheus.get(f"label/{match[2]}/values", **{"match[]": match[1], "start": START, "end": END})
+        expect(values, f"{name}: variable {variable['name']} has no values")
+        if variable["name"] == "environment":
+            expect(values == ["production", "staging"], f"{name}: environments {values}")
+        if variable["name"] == "language":
+            expect(set(values) == {"javascript", "ruby", "python", "go"}, f"{name}: languages {values}")
+
+
+def check_data(prometheus, name, dashboard, variables):
+    """Every target of every panel returns something, over the whole three days."""
+    results = {}
+    for panel in dashboard["panels"]:
+        results[panel["title"]] = []
+        for target in panel["targets"]:
+            series = run(prometheus, panel, target, variables, END, DAY * synthetic.DAYS)
+            expect(any(points for _, points in series), f"{name}: {panel['title']}, {target['refId']} returns nothing")
+            results[panel["title"]] += series
+    return results
+
+
+def executions_are_true(prometheus, variables, select, what, end=END, seconds=DAY * synthetic.DAYS):
+    """The numbers of the executions dashboard against the list of executions."""
+    def of(kind, condition=lambda e: True):
+        return [e for e in synthetic.truth(variables["environment"], select)
+                if e[2] == kind and end - seconds < e[3] <= end and condition(e)]
+
+    panels = {panel["title"]: panel for panel in DASHBOARDS["rsolv-executions"]["panels"]}
+
+    def shown(title):
+        panel = panels[title]
+        return [series for target in panel["targets"] for series in run(prometheus, panel, target, variables, end, seconds)]
+
+    def value(title, legend):
+        return next((points[-1][1] for name, points in shown(title) if name == legend and points), None)
+
+    def same(title, legend, number, tolerance=0.0):
+        found = value(title, legend)
+        expect(found is not None and abs(found - number) <= tolerance, f"{what}: {title}, {legend} is {found}, not {number}")
+
+    validations, mitigations = of("validation"), of("mitigation")
+    bad = [e for e in validations if e[4] != "completed"]
+    scores = [e[8] for e in mitigations if e[8] is not None]
+    same("Total Validation Executions", "in the selected time", len(validations))
+    same("Total Mitigation Executions", "in the selected time", len(mitigations))
+    same("Validation Success Rate", "success rate", 1 - len(bad) / len(validations), 0.005)
+    same("Trust Score Gauge", "average trust score", sum(scores) / len(scores), 0.3)
+
+    for title, bounds, numbers in (("Validation Duration Histogram", synthetic.VALIDATION_BOUNDS + [math.inf], [e[5] for e in validations]),
+                                   ("Trust Score Distribution", synthetic.TRUST_BOUNDS, scores)):
+        bars = [points[-1][1] for _, points in shown(title)]
+        lower = [-math.inf, *bounds[:-1]]
+        true = [sum(low < number <= high for number in numbers) for low, high in zip(lower, bounds)]
+        expect(bars == true, f"{what}: {title} is {bars}, not {true}")
+
+    for title, column in (("Language Breakdown", 1), ("Framework Breakdown", 2)):
+        slices = {legend: points[-1][1] for legend, points in shown(title)}
+        true = {e[1][column]: sum(o[1][column] == e[1][column] for o in validations) for e in validations}
+        expect(slices == true, f"{what}: {title} is {slices}, not {true}")
+
+    # Bars cover the time once: their sum is the number of executions. The first bar lies before the start. Where two
+    # replicas are scraped some seconds apart, an execution at the edge of two bars can show in both.
+    edge = 0.05 if variables["environment"] == "production" and end > START + DAY else 0
+    for title, true in (("Recent Activity Timeline", len(validations) + len(mitigations)),
+                        ("Tests Generated vs Passed", sum(e[6] + e[7] for e in validations))):
+        begin = end - seconds
+        total = sum(v for _, points in shown(title) for at, v in points if at > begin)
+        expect(true <= total <= true * (1 + edge), f"{what}: the bars of {title} make {total}, not {true}")
+        expect(all(v == round(v) for _, points in shown(title) for _, v in points), f"{what}: {title} shows parts of events")
+
+    points = dict(shown("Error Rate"))["validations, failed or timed out"]
+    last_day = of("validation", lambda e: e[3] > end - DAY)
+    if last_day:
+        true = sum(e[4] != "completed" for e in last_day) / len(last_day)
+        expect(abs(points[-1][1] - true) < 0.01, f"{what}: Error Rate ends at {points[-1]}, not {true}")
+    durations = dict(shown("Average Validation Duration"))
+    if last_day:
+        true = sum(e[5] for e in last_day) / len(last_day)
+        expect(abs(durations["over a day"][-1][1] - true) < 0.01 * true, f"{what}: the average of a day is {durations['over a day'][-1]}, not {true}")
+    expect(len(durations["in one interval"]) <= len(validations), f"{what}: averages where nothing happened")
+
+
+def main(draw):
+    names = rules_check.exported()
+    for name, dashboard in DASHBOARDS.items():
+        for panel in dashboard["panels"]:
+            for target in panel["targets"]:
+                for metric in rules_check.metrics_in(target["expr"]):
+                    expect(metric in names, f"{name}: {panel['title']} asks for {metric}, which is not exported")
+
+    everything = {"environment": "production", "datasource": "prometheus", "repo": ".*", "language": ".*", "framework": ".*"}
+    nodegoat, railsgoat, billing, new = [which[0] for which in synthetic.SETS["production"]]
+    with tempfile.TemporaryDirectory() as work:
+        prometheus = Prometheus(pathlib.Path(work))
+        try:
+            results = {}
+            for name, dashboard in DASHBOARDS.items():
+                check_variables(prometheus, name, dashboard, everything)
+                results[name] = check_data(prometheus, name, dashboard, everything)
+            executions_are_true(prometheus, everything, lambda e: True, "production")
+            executions_are_true(prometheus, everything, lambda e: True, "last day", seconds=DAY)
+            executions_are_true(prometheus, everything, lambda e: True, "first day", end=START + DAY, seconds=DAY)
+            executions_are_true(prometheus, {**everything, "environment": "staging"}, lambda e: True, "staging")
+            executions_are_true(prometheus, {**everything, "repo": regex([billing])}, lambda e: e[1][0] == billing, "one repository")
+            executions_are_true(prometheus, {**everything, "repo": regex([nodegoat, new])}, lambda e: e[1][0] in (nodegoat, new), "two repositories")
+            executions_are_true(prometheus, {**everything, "language": "ruby", "framework": "rails"}, lambda e: e[1][0] == railsgoat, "one language")
+            if draw:
+                import pictures
+                pictures.draw(DASHBOARDS, results, ROOT / ".tools" / "pictures")
+        finally:
+            prometheus.stop()
+    print("\n".join(problems))
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main("--draw" in sys.argv))

@@ -1,0 +1,208 @@
+//! What a poll costs: the tail, the gaps and the open rows, and nothing of the history.
+//!
+//! `RSOLV_PLAN_ROWS=1000000,5000000` sets the sizes of the history, which `--nocapture` shows with what was measured.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rsolv_exporter::config::{self, Settings};
+use rsolv_exporter::metrics::Metrics;
+use rsolv_exporter::poll::Poller;
+use rsolv_exporter::published::Published;
+use rsolv_exporter::source::Source;
+use rsolv_exporter::sql;
+use serde_json::Value;
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::support::cluster::Cluster;
+use crate::support::database::{Database, SCHEMA};
+
+/// Rows of a steady poll.
+const TAIL: u32 = 20;
+const OPEN: u32 = 40;
+
+/// A poller in this process, whose ledgers can be looked into, and the settings it works with.
+struct Subject {
+    settings: Settings,
+    poller: Poller,
+}
+
+/// How the statement of the next poll runs.
+#[derive(Debug)]
+struct Explained {
+    buffers: u64,
+    milliseconds: f64,
+    ranges: usize,
+    statement_bytes: usize,
+    ledger_bytes: usize,
+    plan: Value,
+}
+
+impl Subject {
+    fn new(db: &Database<'_>) -> Self {
+        let flags = BTreeMap::from([("database.url".to_owned(), db.url())]);
+        let layers = config::load(None, BTreeMap::new(), flags).expect("no file to read");
+        let settings = Settings::check(&layers).expect("good settings");
+        let sources = Source::shipped().expect("sound definitions");
+        let metrics = Metrics::new(&sources);
+        let poller = Poller::new(&settings, sources, metrics, Arc::new(Published::default()));
+        Self { settings, poller }
+    }
+
+    /// The statement that the next poll would run on the validations, explained in a transaction like a poll's.
+    async fn explain(&self) -> Explained {
+        let tracked = &self.poller.tracked[0];
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis();
+        let probe = tracked.ledger.probe(i64::try_from(now).expect("a time"), 20_000);
+        let session = self.settings.target.connect().await.expect("a connection");
+        session.begin().await.expect("a transaction");
+        let columns = session.describe(&tracked.source).await.expect("columns");
+        let statement = sql::poll_filled_in(&tracked.source, &columns, &probe);
+        let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
+        // Once to warm up: what is measured is not the disk.
+        session.client().simple_query(&explain).await.expect("a plan");
+        let answer = session.client().simple_query(&explain).await.expect("a plan");
+        let text = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        let mut plan: Value = serde_json::from_str(text.expect("a plan")).expect("JSON");
+        let root = &plan[0]["Plan"];
+        let blocks = |key: &str| root[key].as_u64().expect(key);
+        Explained {
+            buffers: blocks("Shared Hit Blocks") + blocks("Shared Read Blocks"),
+            milliseconds: plan[0]["Execution Time"].as_f64().expect("a time"),
+            ranges: probe.ranges().len(),
+            statement_bytes: statement.len(),
+            ledger_bytes: serde_json::to_string(&tracked.ledger).expect("JSON").len(),
+            plan: plan[0]["Plan"].take(),
+        }
+    }
+}
+
+/// How rows of the executions table are reached: node type and index, each once.
+fn access(plan: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut nodes = vec![plan];
+    while let Some(node) = nodes.pop() {
+        nodes.extend(node["Plans"].as_array().into_iter().flatten());
+        let table = node["Relation Name"].as_str().unwrap_or_default();
+        let index = node["Index Name"].as_str().unwrap_or_default();
+        if table == "validation_executions" || index.starts_with("validation_executions") {
+            found.push(format!("{} {index}", node["Node Type"].as_str().unwrap_or_default()));
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Through the primary key, and in no other way.
+const THE_ONLY_WAY: [&str; 1] = ["Index Scan validation_executions_pkey"];
+
+/// Adds finished validations up to `total`. Indexes are dropped and made anew, which is quicker than keeping them.
+async fn grow(db: &Database<'_>, total: u64) {
+    let indexes = "SELECT string_agg(format('DROP INDEX %s', indexrelid::regclass), '; ') FROM pg_index
+                   WHERE indrelid = 'validation_executions'::regclass AND NOT indisprimary";
+    let drop = db.value(indexes).await;
+    if drop != "NULL" {
+        db.batch(&drop).await;
+    }
+    insert(db, &format!("{total} - (SELECT count(*) FROM validation_executions)"), "completed").await;
+    let create =
+        SCHEMA.lines().filter(|line| line.starts_with("CREATE INDEX") && line.contains("validation_executions"));
+    db.batch(&create.collect::<Vec<_>>().join("\n")).await;
+}
+
+async fn insert(db: &Database<'_>, count: &str, status: &str) {
+    db.batch(&format!(
+        "INSERT INTO validation_executions (repository_id, issue_number, commit_sha, status, data,
+           started_at, completed_at, inserted_at, updated_at)
+         SELECT 1 + i % 20, i, md5(i::text), '{status}', jsonb_build_object('language', 'ruby', 'tests_generated', i % 9),
+           now(), now(), now(), now() FROM generate_series(1, {count}) AS i"
+    ))
+    .await;
+}
+
+async fn repositories(db: &Database<'_>) {
+    for i in 1..=20 {
+        assert_eq!(db.repository(&format!("acme/{i}")).await, i);
+    }
+}
+
+#[tokio::test]
+async fn a_steady_poll_costs_the_same_whatever_the_history() {
+    let sizes = std::env::var("RSOLV_PLAN_ROWS").unwrap_or_else(|_| "100000,400000".into());
+    let sizes: Vec<u64> = sizes.split(',').map(|size| size.parse().expect("RSOLV_PLAN_ROWS=N,M")).collect();
+    let db = Database::new().await;
+    repositories(&db).await;
+    let mut subject = Subject::new(&db);
+    let mut explained: Vec<Explained> = Vec::new();
+    for size in sizes {
+        grow(&db, size).await;
+        db.batch("UPDATE validation_executions SET status = 'completed' WHERE status = 'running'").await;
+        db.batch("VACUUM ANALYZE validation_executions").await;
+        insert(&db, &OPEN.to_string(), "running").await;
+        subject.poller.poll().await.expect("a poll");
+        assert!(subject.poller.tracked[0].ledger.is_complete());
+        insert(&db, &TAIL.to_string(), "completed").await;
+        let steady = subject.explain().await;
+        println!(
+            "{size} rows: {} buffers, {:.2} ms, {} ranges, {} bytes of SQL, {} bytes of ledger",
+            steady.buffers, steady.milliseconds, steady.ranges, steady.statement_bytes, steady.ledger_bytes
+        );
+        assert_eq!(access(&steady.plan), THE_ONLY_WAY, "{:#}", steady.plan);
+        explained.push(steady);
+    }
+    let [small, large] = explained.as_slice() else { panic!("two sizes") };
+    let ratio = large.buffers as f64 / small.buffers as f64;
+    assert!(ratio < 1.5, "{} buffers became {}", small.buffers, large.buffers);
+    // One gap before the first id, the open rows, the tail.
+    assert_eq!((small.ranges, large.ranges), (2 + OPEN as usize, 2 + OPEN as usize));
+    // Digits of ids and totals.
+    assert!(large.statement_bytes.abs_diff(small.statement_bytes) < 300, "{small:?} {large:?}");
+    assert!(large.ledger_bytes.abs_diff(small.ledger_bytes) < 800, "{small:?} {large:?}");
+}
+
+#[tokio::test]
+async fn no_statistics_make_a_poll_read_the_history() {
+    // Nobody helps the planner behind the test's back.
+    let cluster = Cluster::start(&[("autovacuum", "off")]).unwrap();
+    let db = Database::on(&cluster).await;
+    repositories(&db).await;
+    let mut subject = Subject::new(&db);
+    db.batch("ANALYZE").await;
+    grow(&db, 60_000).await;
+    // Thousands of open rows and of gaps, and an id from another world.
+    insert(&db, "3000", "running").await;
+    db.batch("DELETE FROM validation_executions WHERE id > 50000 AND id <= 60000 AND id % 3 = 0").await;
+    db.batch(
+        "INSERT INTO validation_executions (id, repository_id, issue_number, commit_sha, status, inserted_at, updated_at)
+         VALUES (1000000000000, 1, 1, 'c0ffee', 'completed', now(), now())",
+    )
+    .await;
+    subject.poller.poll().await.expect("a poll");
+    insert(&db, "100", "completed").await;
+
+    for statistics in [
+        "SELECT 'stale: taken when the table was empty'",
+        "ANALYZE",
+        "DELETE FROM pg_statistic; UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relname LIKE 'validation%'",
+        "UPDATE pg_class SET reltuples = 1, relpages = 1 WHERE relname LIKE 'validation%'",
+        "UPDATE pg_class SET reltuples = 1e9, relpages = 1e7 WHERE relname LIKE 'validation%'",
+    ] {
+        db.batch(statistics).await;
+        let explained = subject.explain().await;
+        println!(
+            "{} buffers, {:.2} ms, {} ranges: {statistics}",
+            explained.buffers, explained.milliseconds, explained.ranges
+        );
+        assert!(explained.ranges > 6000, "{}", explained.ranges);
+        assert_eq!(access(&explained.plan), THE_ONLY_WAY, "{statistics}: {:#}", explained.plan);
+    }
+    subject.poller.poll().await.expect("a poll");
+    let rows = subject.poller.tracked[0].ledger.rows().to_string();
+    let finished = "SELECT count(*) FROM validation_executions WHERE status = 'completed'";
+    assert_eq!(rows, db.value(finished).await);
+}

@@ -1,0 +1,281 @@
+//! The state file: what survives a restart, and what happens when it cannot.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::support::cluster::Cluster;
+use crate::support::database::Database;
+use crate::support::execution::{Mitigation, Validation};
+use crate::support::exporter::{Exporter, run};
+use crate::support::metrics::Metrics;
+use crate::support::scratch::Scratch;
+
+const TOTAL: &str = "rsolv_validation_executions_total";
+/// Births are not the subject here: a new series is shown at the first poll after a scrape.
+const FLAGS: [&str; 4] = ["--poll.interval", "100ms", "--series.birth-hold", "0s"];
+
+pub struct State {
+    _scratch: Scratch,
+    pub path: PathBuf,
+}
+
+impl State {
+    pub fn new() -> Self {
+        let scratch = Scratch::new("state", &std::env::temp_dir(), None).unwrap();
+        let path = scratch.path().join("state");
+        Self { _scratch: scratch, path }
+    }
+
+    /// An exporter that says itself where it listens.
+    pub async fn exporter_listening(&self, database: &Database<'_>, more: &[&str]) -> Exporter {
+        let own = ["--database.url", &database.url(), "--state.file", self.path.to_str().unwrap()];
+        Exporter::launch(&[&FLAGS[..2], &own, more].concat(), &[]).await.unwrap()
+    }
+
+    pub async fn exporter(&self, database: &Database<'_>, more: &[&str]) -> Exporter {
+        let state = ["--state.file", self.path.to_str().unwrap()];
+        // A later flag is not allowed to repeat an earlier one.
+        let flags = FLAGS.chunks(2).filter(|flag| !more.contains(&flag[0])).flatten().copied();
+        let flags: Vec<&str> = flags.chain(state).chain(more.iter().copied()).collect();
+        Exporter::start(&database.url(), &flags).await
+    }
+}
+
+fn total(metrics: &Metrics) -> f64 {
+    metrics.sum(TOTAL, &[])
+}
+
+async fn insert(database: &Database<'_>, repo: &str, count: usize) {
+    let repo = database.repository(repo).await;
+    for _ in 0..count {
+        database.insert(Validation::completed(repo, r#"{"tests_generated": 2}"#)).await;
+    }
+}
+
+#[tokio::test]
+async fn after_kill_9_deletes_and_events_while_it_was_down_the_totals_go_on() {
+    let (database, state) = (Database::new().await, State::new());
+    insert(&database, "org/a", 20).await;
+    let mut exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("the history", |m| total(m) == 20.0).await;
+    exporter.kill9().await;
+
+    database.batch("DELETE FROM validation_executions WHERE id <= 18").await;
+    insert(&database, "org/a", 3).await;
+    insert(&database, "org/new", 1).await;
+    let exporter = state.exporter(&database, &[]).await;
+    let metrics = exporter.wait_for("what happened meanwhile", |m| total(m) == 24.0).await;
+    assert_eq!(metrics.value(TOTAL, &[("repo", "org/a"), ("status", "completed")]), Some(23.0));
+    assert_eq!(metrics.sum("rsolv_validation_test_generated_total", &[]), 48.0);
+    assert_eq!(metrics.value("rsolv_exporter_state_up", &[]), Some(1.0));
+    assert!(exporter.log().contains("goes on from the state"));
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_nothing_falls_is_lost_or_counted_twice() {
+    let (database, state) = (Database::new().await, State::new());
+    let (a, b) = (database.repository("org/a").await, database.repository("org/b").await);
+    let mut highest = 0.0_f64;
+    let mut written = 0.0;
+    for round in 0..8_u64 {
+        let mut exporter = state.exporter(&database, &["--poll.interval", "20ms"]).await;
+        let first = exporter.wait_for("data", |m| m.matching(TOTAL, &[]).next().is_some() || round == 0).await;
+        assert!(total(&first) >= highest, "round {round}: fell from {highest} to {}", total(&first));
+        // The moment of the kill walks through polls: so many rows, then at once.
+        for i in 0..=round * 3 {
+            database.insert(Validation::completed(if i % 2 == 0 { a } else { b }, "{}")).await;
+            written += 1.0;
+            highest = highest.max(total(&exporter.metrics().await));
+        }
+        exporter.kill9().await;
+        // Retention, of rows that the rounds before have counted.
+        database.batch(&format!("DELETE FROM validation_executions WHERE id <= {}", highest as i64 / 2)).await;
+    }
+    let exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("every row once", |m| total(m) == written).await;
+    let metrics = exporter.wait_polls(3).await;
+    assert_eq!(total(&metrics), written);
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_said_and_counted_anew() {
+    let (database, state) = (Database::new().await, State::new());
+    insert(&database, "org/a", 5).await;
+    let mut exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("the history", |m| total(m) == 5.0).await;
+    exporter.terminate().await;
+    let good = fs::read(&state.path).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let newer = String::from_utf8_lossy(&good).replacen("state 1 ", "state 2 ", 1).into_bytes();
+    for (bytes, said) in [
+        (good[..good.len() / 2].to_vec(), "its length or checksum is wrong"),
+        (Vec::new(), "it has no head line"),
+        (flipped, "its length or checksum is wrong"),
+        (b"hello\n{}".to_vec(), "its head line is none of ours"),
+        (newer, "was written by another version of rsolv-exporter (state version 2, not 1)"),
+    ] {
+        fs::write(&state.path, bytes).unwrap();
+        let mut exporter = state.exporter(&database, &[]).await;
+        exporter.wait_for("the recount", |m| total(m) == 5.0).await;
+        assert!(exporter.log().contains(said), "{said}:\n{}", exporter.log());
+        exporter.terminate().await;
+    }
+}
+
+#[tokio::test]
+async fn a_changed_definition_rebuilds_its_source_alone_and_unchanged_totals_do_not_fall() {
+    let (database, state) = (Database::new().await, State::new());
+    let queries = Scratch::new("queries", &std::env::temp_dir(), None).unwrap();
+    for name in ["validation_executions", "mitigation_executions"] {
+        for extension in ["sql", "toml"] {
+            let file = format!("{name}.{extension}");
+            let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("queries").join(&file);
+            fs::copy(shipped, queries.path().join(&file)).unwrap();
+        }
+    }
+    let flags = ["--queries.dir", queries.path().to_str().unwrap()];
+    let repo = database.repository("org/a").await;
+    insert(&database, "org/a", 4).await;
+    database.insert(Mitigation::completed(repo, r#"{"trust_score": 85}"#)).await;
+    let mut exporter = state.exporter(&database, &flags).await;
+    exporter.wait_for("the history", |m| total(m) == 4.0).await;
+    exporter.terminate().await;
+
+    // Retention takes rows; then one histogram gets another bucket.
+    database.batch("DELETE FROM validation_executions WHERE id <= 3; DELETE FROM mitigation_executions").await;
+    let toml = queries.path().join("validation_executions.toml");
+    let text = fs::read_to_string(&toml).unwrap();
+    fs::write(&toml, text.replace("buckets = [1000, 5000,", "buckets = [1000, 2000, 5000,")).unwrap();
+    let exporter = state.exporter(&database, &flags).await;
+    let metrics = exporter.wait_for("data", |m| m.matching(TOTAL, &[]).next().is_some()).await;
+    assert_eq!(total(&metrics), 4.0, "an unchanged counter goes on");
+    assert_eq!(metrics.sum("rsolv_validation_duration_milliseconds_count", &[]), 4.0);
+    assert_eq!(metrics.sum("rsolv_validation_duration_milliseconds_bucket", &[("le", "2000")]), 0.0);
+    assert_eq!(metrics.sum("rsolv_mitigation_trust_score_value_sum", &[]), 85.0, "the other source is untouched");
+    let log = exporter.log();
+    assert!(log.contains("its metrics changed") && log.contains("goes on from the state"), "{log}");
+}
+
+#[tokio::test]
+async fn when_the_state_cannot_be_saved_polling_goes_on_and_it_is_said_once() {
+    let (database, state) = (Database::new().await, State::new());
+    insert(&database, "org/a", 1).await;
+    // A folder where the temporary file belongs fails for root as well, as a full disk does.
+    let obstacle = format!("{}.new", state.path.display());
+    fs::create_dir(&obstacle).unwrap();
+    let exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("a failure to save", |m| m.value("rsolv_exporter_state_up", &[]) == Some(0.0)).await;
+    insert(&database, "org/a", 1).await;
+    let metrics = exporter.wait_for("the second row", |m| total(m) == 2.0).await;
+    assert!(metrics.sum("rsolv_exporter_state_save_failures_total", &[]) >= 1.0);
+    exporter.wait_polls(3).await;
+    assert_eq!(exporter.log().matches("the state cannot be saved").count(), 1);
+    fs::remove_dir(&obstacle).unwrap();
+    exporter.wait_for("a saved state", |m| m.value("rsolv_exporter_state_up", &[]) == Some(1.0)).await;
+    assert!(exporter.log().contains("the state is being saved again"));
+}
+
+#[tokio::test]
+async fn a_second_process_and_a_missing_folder_are_refused() {
+    let (database, state) = (Database::new().await, State::new());
+    let _first = state.exporter(&database, &[]).await;
+    let url = database.url();
+    let start = async |path: &str| {
+        run(&["--database.url", &url, "--web.listen-address", "127.0.0.1:0", "--state.file", path]).await
+    };
+    let second = start(state.path.to_str().unwrap()).await;
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains("another rsolv-exporter uses it"), "{said}");
+    let nowhere = start("/nowhere/state").await;
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("there is no folder /nowhere"));
+}
+
+#[tokio::test]
+async fn a_truncated_table_that_starts_its_ids_again_is_counted_again() {
+    let (database, state) = (Database::new().await, State::new());
+    insert(&database, "org/a", 10).await;
+    let exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("the history", |m| total(m) == 10.0).await;
+    database.batch("TRUNCATE validation_executions RESTART IDENTITY").await;
+    insert(&database, "org/a", 3).await;
+    exporter.wait_for("ten and three", |m| total(m) == 13.0).await;
+    insert(&database, "org/a", 4).await;
+    let metrics = exporter.wait_for("four more", |m| total(m) == 17.0).await;
+    let rewinds = |source| metrics.value("rsolv_exporter_rewinds_total", &[("source", source)]);
+    assert_eq!((rewinds("validation_executions"), rewinds("mitigation_executions")), (Some(1.0), Some(0.0)));
+    assert!(exporter.log().contains("the ids started again"));
+}
+
+#[tokio::test]
+async fn a_sequence_that_is_set_back_while_the_exporter_is_down_is_noticed() {
+    let (database, state) = (Database::new().await, State::new());
+    insert(&database, "org/a", 10).await;
+    let mut exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("the history", |m| total(m) == 10.0).await;
+    exporter.kill9().await;
+    // As after a restore to an earlier moment: newer rows are gone, their ids are handed out again, older rows stay.
+    database
+        .batch("DELETE FROM validation_executions WHERE id > 6; SELECT setval('validation_executions_id_seq', 6)")
+        .await;
+    insert(&database, "org/a", 2).await;
+    let exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("the two new ones", |m| total(m) == 12.0).await;
+    insert(&database, "org/a", 5).await;
+    exporter.wait_for("five more", |m| total(m) == 17.0).await;
+    let metrics = exporter.wait_polls(3).await;
+    assert_eq!((total(&metrics), metrics.sum("rsolv_exporter_rewinds_total", &[])), (17.0, 1.0));
+}
+
+#[tokio::test]
+async fn another_server_is_recognised_and_totals_become_the_larger_of_both() {
+    let other = Cluster::start(&[]).unwrap();
+    let (first, second) = (Database::new().await, Database::on(&other).await);
+    let state = State::new();
+    insert(&first, "org/a", 5).await;
+    insert(&first, "org/b", 1).await;
+    insert(&second, "org/a", 2).await;
+    insert(&second, "org/b", 3).await;
+    let mut exporter = state.exporter(&first, &[]).await;
+    exporter.wait_for("the first", |m| total(m) == 6.0).await;
+    exporter.terminate().await;
+    let exporter = state.exporter(&second, &[]).await;
+    let metrics = exporter.wait_for("the larger of both", |m| total(m) == 8.0).await;
+    assert_eq!(metrics.value(TOTAL, &[("repo", "org/a"), ("status", "completed")]), Some(5.0));
+    assert!(exporter.log().contains("this is another database"));
+    insert(&second, "org/a", 1).await;
+    exporter.wait_for("one more", |m| total(m) == 9.0).await;
+}
+
+#[tokio::test]
+async fn what_appears_under_an_id_that_was_given_up_is_counted_late() {
+    let database = Database::new().await;
+    let repo = database.repository("org/a").await;
+    let (late, never) = (database.client().await, database.client().await);
+    let insert = String::from(Validation::completed(repo, "{}"));
+    for client in [&late, &never] {
+        client.batch_execute(&format!("BEGIN; {insert}")).await.unwrap();
+    }
+    database.insert(Validation::completed(repo, "{}")).await;
+    let exporter = Exporter::start(&database.url(), &[&FLAGS[..], &["--poll.gap-watch", "1s"]].concat()).await;
+    let gaps = |m: &Metrics| m.value("rsolv_exporter_gaps", &[("source", "validation_executions")]);
+    let first = exporter.wait_for("the gap", |m| gaps(m) == Some(1.0) && total(m) == 1.0).await;
+    assert_eq!(first.sum("rsolv_exporter_drift_total", &[]), 0.0);
+    // One range reaches from the lowest id there can be to the two ids: it is wide, and never given up. A row in it
+    // leaves narrow ones, which are.
+    database.insert(Validation::completed(repo, "{}")).await;
+    exporter.wait_for("two rows", |m| total(m) == 2.0).await;
+    late.batch_execute("COMMIT").await.unwrap();
+    exporter.wait_for("three rows", |m| total(m) == 3.0).await;
+    let second_gap = exporter.wait_for("a narrow gap", |m| gaps(m) == Some(2.0)).await;
+    assert_eq!(second_gap.sum("rsolv_exporter_drift_total", &[]), 0.0);
+    exporter.wait_for("the gap to be given up", |m| gaps(m) == Some(1.0)).await;
+    never.batch_execute("COMMIT").await.unwrap();
+    let metrics = exporter.wait_for("the late row", |m| total(m) == 4.0).await;
+    assert_eq!(metrics.value("rsolv_exporter_drift_total", &[("source", "validation_executions")]), Some(1.0));
+    tokio::time::timeout(Duration::from_secs(30), exporter.wait_polls(12)).await.unwrap();
+    assert_eq!(total(&exporter.metrics().await), 4.0, "counted once");
+}
