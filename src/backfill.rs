@@ -18,7 +18,7 @@ pub use timeline::Timeline;
 use crate::config::Settings;
 use crate::db::{Failure, Lossy, Reason, Session, in_file, lacking};
 use crate::exposition::{Encoder, Format, labels};
-use crate::gone;
+use crate::gone::{self, Ledgers};
 use crate::ledger::{Labels, Ledger};
 use crate::source::{Kind, Metric, Source};
 use crate::sql::Columns;
@@ -74,7 +74,7 @@ pub async fn run(
     sources: &[Source],
     timeline: &Timeline,
     extra: &[(String, String)],
-    ledgers: &[Option<Ledger>],
+    ledgers: &Ledgers,
     out: &mut impl Write,
 ) -> Result<(), BackfillError> {
     let session = settings.target.connect().await?;
@@ -88,7 +88,7 @@ pub async fn run(
         if !lacking.is_empty() {
             return Err(Failure::new(Reason::Missing, lacking.join("; ")).into());
         }
-        let ledger = ledgers.get(i).and_then(Option::as_ref);
+        let ledger = ledgers.of(&session, source).await?;
         let reader = Reader { session: &session, source, columns: &columns, timeline, extra, ledger };
         let layouts = layouts(source);
         for (j, layout) in layouts.iter().enumerate() {

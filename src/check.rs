@@ -57,8 +57,8 @@ async fn server(report: &mut Report, session: &Session) -> Result<(), Failure> {
     report.standby = position.standby;
     if difference.ahead_seconds.abs() > CLOCKS + difference.uncertainty_seconds {
         report.warnings.push(format!(
-            "the database's clock is {:+.1} s from this machine's: times in metrics are the database's, and Prometheus\n\
-             compares them with its own. Synchronise the clocks (NTP).",
+            "the database's clock is {:+.1} s from this machine's: times in metrics are the\n\
+             database's, and Prometheus compares them with its own. Synchronise the clocks (NTP).",
             difference.ahead_seconds
         ));
     }
@@ -100,8 +100,17 @@ async fn try_source(
     if !found.writable.is_empty() && !role.try_get(1).unwrap_or(false) {
         let tables = found.writable.join(", ");
         report.warnings.push(format!(
-            "the role can change {tables}, and only needs to read.\n\
-             -> REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {tables} FROM {user}; or a role of its own, see deploy/postgres/"
+            "the role can change {tables}, and only needs to read\n\
+             -> REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {tables} FROM {user};\n\
+             or a role of its own, see deploy/postgres/"
+        ));
+    }
+    if let Some(sequence) = &source.sequence
+        && !session.may_read_sequence(sequence).await?
+    {
+        report.warnings.push(format!(
+            "the role may not read the sequence {sequence}: ids that start again, as after\n\
+             TRUNCATE … RESTART IDENTITY, go unnoticed\n-> GRANT SELECT ON SEQUENCE {sequence} TO {user};"
         ));
     }
     let columns = session.describe(source).await?;
@@ -145,8 +154,8 @@ fn warn(report: &mut Report, source: &Source, plan: &plan::Plan, sample: &sample
     let rejected: i64 = sample.rejected.iter().map(|rejected| rejected.rows).sum();
     if rejected > 0 {
         report.warnings.push(format!(
-            "{}: {rejected} values of the newest {} rows are rejected: left out of sums and histograms, and counted\n\
-             in rsolv_exporter_rejected_values_total. The reasons are above.",
+            "{}: {rejected} values of the newest {} rows are rejected, as shown above:\n\
+             left out of sums and histograms, and counted in rsolv_exporter_rejected_values_total",
             source.name, sample.rows
         ));
     }

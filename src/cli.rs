@@ -34,6 +34,11 @@ pub enum Task {
 }
 
 impl Task {
+    /// Whether it compares the tables with the state file.
+    pub fn asks_what_is_gone(&self) -> bool {
+        matches!(self, Self::Sql(_) | Self::Rows(_) | Self::Backfill(_))
+    }
+
     /// The selector that the user gave.
     pub fn selector(&self) -> Option<&str> {
         match self {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::config::Settings;
 use crate::db::Failure;
-use crate::gone;
+use crate::gone::{self, Ledgers};
 use crate::ledger::{Ledger, OVERFLOW, Probe};
 use crate::poll::FIRST_LIMIT;
 use crate::question::Question;
@@ -12,22 +12,27 @@ use crate::source::{Kind, Source};
 use crate::sql;
 
 /// The statements of a poll, or the one that answers a question.
-pub async fn run(settings: &Settings, sources: &[Source], question: Option<&Question<'_>>) -> Result<String, Failure> {
+pub async fn run(
+    settings: &Settings,
+    sources: &[Source],
+    question: Option<&Question<'_>>,
+    ledgers: &Ledgers,
+) -> Result<String, Failure> {
     match question {
-        Some(question) => number(settings, question, None).await,
-        None => poll(settings, sources, &[]).await,
+        Some(question) => number(settings, question, ledgers).await,
+        None => poll(settings, sources, ledgers).await,
     }
 }
 
 /// The transaction of a poll: of the next one with these ledgers, or of the first one without.
-pub async fn poll(settings: &Settings, sources: &[Source], ledgers: &[Option<Ledger>]) -> Result<String, Failure> {
+async fn poll(settings: &Settings, sources: &[Source], ledgers: &Ledgers) -> Result<String, Failure> {
     let session = settings.target.connect().await?;
     let clock = session.begin().await?.clock;
     let mut text = settings.target.timeouts().opening().replace("; ", ";\n") + ";\n\n";
-    for (i, source) in sources.iter().enumerate() {
+    for source in sources {
         let columns = session.describe(source).await?;
         let empty = Ledger::new(source.shape(settings.series.limit));
-        let ledger = ledgers.get(i).and_then(Option::as_ref).unwrap_or(&empty);
+        let ledger = ledgers.of(&session, source).await?.unwrap_or(&empty);
         let probe: Probe = ledger.probe((clock * 1000.0) as i64, FIRST_LIMIT);
         let _ = writeln!(text, "-- {}\n{};\n", source.name, sql::poll_filled_in(source, &columns, &probe));
     }
@@ -36,10 +41,11 @@ pub async fn poll(settings: &Settings, sources: &[Source], ledgers: &[Option<Led
 }
 
 /// One statement that gives a number, with comments about it; and how many counted rows are gone, if a ledger tells.
-pub async fn number(settings: &Settings, question: &Question<'_>, ledger: Option<&Ledger>) -> Result<String, Failure> {
+async fn number(settings: &Settings, question: &Question<'_>, ledgers: &Ledgers) -> Result<String, Failure> {
     let session = settings.target.connect().await?;
     session.begin().await?;
     let columns = session.describe(question.source).await?;
+    let ledger = ledgers.of(&session, question.source).await?;
     let mut text = format!("-- {}\n", question.selector);
     let mut say = |line: &str| _ = writeln!(text, "-- {line}");
     if question.metric.kind == Kind::Newest {

@@ -1,12 +1,66 @@
 //! Rows that were counted and are no longer in the table: what a ledger has, less what the table gives.
 
+use std::collections::BTreeMap;
+
 use tokio_postgres::types::Type;
 
+use crate::config::Settings;
 use crate::db::{Failure, Parameter, Reason, Session};
 use crate::ledger::{Labels, Ledger, OVERFLOW};
+use crate::poll::is_other;
 use crate::question::{Part, Question};
-use crate::source::Kind;
+use crate::source::{Kind, Source};
 use crate::sql::{self, Columns, series};
+use crate::state::{self, Resumed};
+
+/// The ledgers that the state file has, to look at.
+#[derive(Debug, Default)]
+pub struct Ledgers {
+    identity: Option<String>,
+    by_source: BTreeMap<String, Ledger>,
+}
+
+impl Ledgers {
+    /// Reads the state file, if one is set. What cannot be used is said in the log.
+    pub fn load(settings: &Settings, sources: &[Source]) -> Self {
+        let Some(path) = &settings.state_file else { return Self::default() };
+        let mut state = match state::load(path) {
+            Ok(state) => state,
+            Err(e) => {
+                tracing::warn!(path = %path.display(), "the state {e}; rows that are gone are not known");
+                return Self::default();
+            }
+        };
+        let mut by_source = BTreeMap::new();
+        for source in sources {
+            let saved = state.sources.remove(&source.name);
+            match saved.map(|saved| saved.resume(source, source.shape(settings.series.limit))) {
+                Some(Resumed::Whole(ledger)) => _ = by_source.insert(source.name.clone(), ledger),
+                Some(_) => tracing::warn!(
+                    source = source.name,
+                    "the state has it with another definition; rows that are gone are not known"
+                ),
+                None => {}
+            }
+        }
+        Self { identity: state.identity, by_source }
+    }
+
+    /// The ledger of a source, unless it is of another database; inside a transaction.
+    pub async fn of(&self, session: &Session, source: &Source) -> Result<Option<&Ledger>, Failure> {
+        let Some(ledger) = self.by_source.get(&source.name) else { return Ok(None) };
+        let now = session.identity().await?;
+        if self.identity.as_ref().is_some_and(|was| is_other(was, &now)) {
+            tracing::warn!(
+                was = self.identity,
+                now,
+                "the state is of another database; rows that are gone are not known"
+            );
+            return Ok(None);
+        }
+        Ok(Some(ledger))
+    }
+}
 
 /// The number that a question asks for, twice.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use rsolv_exporter::cli::{self, Task};
 use rsolv_exporter::config::Settings;
+use rsolv_exporter::gone::Ledgers;
 use rsolv_exporter::question::Question;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::web::Gate;
@@ -59,6 +60,7 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
         Ok(question) => question,
         Err(e) => return Ok(misused("this selects nothing", &[e.to_string()])),
     };
+    let ledgers = if task.asks_what_is_gone() { Ledgers::load(settings, &sources) } else { Ledgers::default() };
     match task {
         Task::Serve => {
             let stop = serve::stop_signal().map_err(|e| format!("cannot wait for signals: {e}"))?;
@@ -81,10 +83,12 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
             print(&text);
             return Ok(if report.good { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
         }
-        Task::Sql(_) => print(&explain::run(settings, &sources, question.as_ref()).await.map_err(|e| e.to_string())?),
+        Task::Sql(_) => {
+            print(&explain::run(settings, &sources, question.as_ref(), &ledgers).await.map_err(|e| e.to_string())?)
+        }
         Task::Rows(options) => {
             if let Some(question) = question {
-                let listing = rows::find(settings, &question, &options, None).await.map_err(|e| e.to_string())?;
+                let listing = rows::find(settings, &question, &options, &ledgers).await.map_err(|e| e.to_string())?;
                 print(&listing.render(options.format, &question));
                 listing.notes.iter().for_each(|note| eprintln!("{note}"));
             }
@@ -104,7 +108,7 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
                 Err(problem) => return Ok(misused("this is no range of history", &[problem])),
             };
             let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-            let written = backfill::run(settings, &sources, &timeline, &options.labels, &[], &mut out).await;
+            let written = backfill::run(settings, &sources, &timeline, &options.labels, &ledgers, &mut out).await;
             written.map_err(|e| e.to_string())?;
         }
         Task::Healthcheck => healthcheck::run(&settings.web).await?,

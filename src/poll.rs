@@ -24,6 +24,7 @@ use crate::published::{Page, Published};
 use crate::source::Source;
 use announce::Announcer;
 use keep::Keeper;
+pub use read::is_other;
 
 /// Rows read by the first statement of a source; later ones adapt to how long it took.
 pub const FIRST_LIMIT: usize = 20_000;

@@ -8,7 +8,7 @@ pub use format::Format;
 
 use crate::config::Settings;
 use crate::db::{Failure, Lossy, Session};
-use crate::gone;
+use crate::gone::{self, Ledgers};
 use crate::ledger::{Ledger, OVERFLOW};
 use crate::question::Question;
 use crate::source::{Kind, Source};
@@ -45,11 +45,12 @@ pub async fn find(
     settings: &Settings,
     question: &Question<'_>,
     options: &Options,
-    ledger: Option<&Ledger>,
+    ledgers: &Ledgers,
 ) -> Result<Listing, Failure> {
     let session = settings.target.connect().await?;
     let clock = session.begin().await?.clock;
     let columns = session.describe(question.source).await?;
+    let ledger = ledgers.of(&session, question.source).await?;
     let others = others(question, &columns);
     let mut listing = Listing { columns: head(&others, &columns), ..Listing::default() };
     let mut view = view_of(question, gone::sets(ledger));

@@ -9,7 +9,7 @@ use super::sample::Sample;
 use crate::table::visible;
 
 /// Characters of a label that are shown.
-const VALUE: usize = 60;
+const VALUE: usize = 58;
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
@@ -75,7 +75,7 @@ impl fmt::Display for Report {
         }
         if !self.sources.is_empty() {
             let width = self.sources.iter().map(|line| line.name.len()).max().unwrap_or_default().max(6);
-            writeln!(f, "\n{:width$}  {:>14}  {:>7}  {:>7}  ", "source", "rows (about)", "columns", "metrics")?;
+            writeln!(f, "\n{:width$}  {:>14}  {:>7}  {:>7}", "source", "rows (about)", "columns", "metrics")?;
             for line in &self.sources {
                 let rows = line.rows_estimated.map_or("-".to_owned(), |rows| rows.to_string());
                 let state = if line.good { "ok" } else { "FAILS" };
@@ -102,7 +102,10 @@ fn details(f: &mut fmt::Formatter<'_>, name: &str, plan: &Plan, sample: &Sample)
     let (cost, took, pages) = (plan.cost, plan.milliseconds, plan.pages);
     writeln!(f, "  cost       {cost:.0} estimated, {took:.1} ms, {pages} pages")?;
     for (i, scan) in plan.scans.iter().enumerate() {
-        writeln!(f, "  {:<9}  {scan}", if i == 0 { "plan" } else { "" })?;
+        let title = if i == 0 { "plan" } else { "" };
+        writeln!(f, "  {title:<9}  {:>6}  rows of {}", scan.rows, scan.table)?;
+        let using = scan.index.as_ref().map(|index| format!(" using {index}")).unwrap_or_default();
+        writeln!(f, "  {:<9}  {:>6}  {}{using}", "", "", scan.scan)?;
     }
     for (i, (metric, series)) in sample.series.iter().enumerate() {
         writeln!(f, "  {:<9}  {series:>6}  {metric}", if i == 0 { "series" } else { "" })?;
@@ -122,10 +125,11 @@ fn details(f: &mut fmt::Formatter<'_>, name: &str, plan: &Plan, sample: &Sample)
         }
     }
     for (i, rejected) in sample.rejected.iter().enumerate() {
-        let ids: Vec<String> = rejected.examples.iter().map(ToString::to_string).collect();
+        let ids: Vec<String> = rejected.examples.iter().take(4).map(ToString::to_string).collect();
         let (rows, column, reason) = (rejected.rows, &rejected.column, &rejected.reason);
         let title = if i == 0 { "rejected" } else { "" };
-        writeln!(f, "  {title:<9}  {rows:>6}  {column} {reason}: id {}", ids.join(", "))?;
+        writeln!(f, "  {title:<9}  {rows:>6}  {column} {reason}")?;
+        writeln!(f, "  {:<9}  {:>6}  id {}", "", "", ids.join(", "))?;
     }
     Ok(())
 }

@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-use rsolv_exporter::backfill::{self, Options};
-use rsolv_exporter::source::Source;
 use serde_json::json;
 
-use crate::fixture::{fill, reader};
-use crate::rows_command::{ledgers, settings};
+use crate::fixture::{fill, reader, save_state};
 use crate::support::database::Database;
 use crate::support::execution::{Mitigation, NOW, Validation};
 use crate::support::exporter::{program, run};
@@ -197,20 +194,14 @@ async fn rows_that_are_gone_count_as_before_the_beginning() {
     let db = Database::new().await;
     history(&db).await;
     let url = reader(&db).await;
-    let settings = settings(&url, &[]);
-    let ledgers = ledgers(&settings).await;
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    save_state(&url, &state, &[]).await;
     // A whole repository with all its executions, and some of the other.
     db.batch("DELETE FROM repositories WHERE full_path = 'RSOLV-dev/demo'").await;
     db.batch("DELETE FROM validation_executions WHERE id % 5 = 0").await;
-    let sources = Source::shipped().unwrap();
-    let options =
-        Options { from: "2d".into(), to: "now".into(), step: std::time::Duration::from_secs(3600), labels: vec![] };
-    let now: f64 = db.value("SELECT extract(epoch FROM now())").await.parse().unwrap();
-    let timeline = backfill::check(&options, &sources, (now * 1000.0) as i64).unwrap();
-    let live: Vec<_> = ledgers.into_iter().map(Some).collect();
-    let mut out = Vec::new();
-    backfill::run(&settings, &sources, &timeline, &[], &live, &mut out).await.unwrap();
-    let past = samples(&String::from_utf8(out).unwrap());
+    let text = backfilled(&url, &["--from", "2d", "--step", "1h", "--state.file", state.to_str().unwrap()]).await;
+    let past = samples(&text);
     let total = |name: &str, place: fn(&Vec<(f64, f64)>) -> f64| -> f64 {
         past.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, points)| place(points)).sum()
     };

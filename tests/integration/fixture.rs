@@ -1,7 +1,15 @@
 //! Rows of every kind, and a role that may read no more than it must.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 
+use rsolv_exporter::config::{Settings, load};
+use rsolv_exporter::metrics::Metrics;
+use rsolv_exporter::poll::Poller;
+use rsolv_exporter::published::Published;
+use rsolv_exporter::source::Source;
 use serde_json::json;
 
 use crate::support::database::Database;
@@ -83,4 +91,30 @@ pub async fn psql(url: &str, sql: &str) -> String {
     let output = child.wait_with_output().await.expect("psql ends");
     assert!(output.status.success(), "{}\n{sql}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("psql prints UTF-8")
+}
+
+/// Polls the database at `url` once, so that the state file at `path` has what is there now.
+pub async fn save_state(url: &str, path: &Path, more: &[(&str, &str)]) {
+    let flags = [("database.url", url)].iter().chain(more).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let settings = Settings::check(&load(None, BTreeMap::new(), flags).unwrap()).unwrap();
+    let sources = Source::shipped().unwrap();
+    let metrics = Metrics::new(&sources);
+    let mut poller = Poller::new(&settings, sources, metrics, Arc::new(Published::default()));
+    poller.keep_state(path).unwrap();
+    poller.poll().await.unwrap();
+}
+
+/// What `check` prints, without what depends on the moment, the machine and the server's version.
+pub fn steady_check(text: &str) -> String {
+    let mut in_plan = false;
+    let lines = text.lines().filter_map(|line| {
+        let title = line.get(2..11).unwrap_or_default().trim_end();
+        in_plan = title == "plan" || (in_plan && title.is_empty());
+        match line.split_whitespace().next() {
+            _ if in_plan => (title == "plan").then(|| "  plan       …\n".to_owned()),
+            Some(word @ ("clock" | "cost")) => Some(format!("  {word:<9}  …\n")),
+            _ => Some(format!("{line}\n")),
+        }
+    });
+    lines.collect()
 }

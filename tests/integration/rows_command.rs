@@ -1,19 +1,10 @@
 //! `rows`: the executions behind a series.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use rsolv_exporter::config::{Settings, load};
-use rsolv_exporter::ledger::Ledger;
-use rsolv_exporter::metrics::Metrics as Own;
-use rsolv_exporter::poll::Poller;
-use rsolv_exporter::published::Published;
-use rsolv_exporter::question::Question;
-use rsolv_exporter::source::Source;
-use rsolv_exporter::{explain, rows};
 use serde_json::{Value, json};
 
-use crate::fixture::{ODD, fill, reader};
+use crate::fixture::{ODD, fill, psql, reader, save_state};
 use crate::support::database::Database;
 use crate::support::execution::{Validation, before_now};
 use crate::support::exporter::run;
@@ -185,40 +176,19 @@ async fn a_search_that_takes_too_long_says_how_far_it_came() {
     assert!(listed.notes.contains("10000 rows in a row are older than --since"), "{}", listed.notes);
 }
 
-/// Settings as the program reads them.
-pub fn settings(url: &str, more: &[(&str, &str)]) -> Settings {
-    let flags = [("database.url", url)].iter().chain(more).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    Settings::check(&load(None, BTreeMap::new(), flags).unwrap()).unwrap()
-}
-
-/// Ledgers that have counted what is there, in the order of the sources.
-pub async fn ledgers(settings: &Settings) -> Vec<Ledger> {
-    let sources = Source::shipped().unwrap();
-    let metrics = Own::new(&sources);
-    let mut poller = Poller::new(settings, sources, metrics, Arc::new(Published::default()));
-    poller.poll().await.unwrap();
-    poller.tracked.into_iter().map(|tracked| tracked.ledger).collect()
-}
-
 #[tokio::test]
 async fn counted_rows_that_are_gone_are_mentioned() {
     let db = Database::new().await;
     fill(&db).await;
     let url = reader(&db).await;
-    let settings = settings(&url, &[]);
-    let ledger = ledgers(&settings).await.remove(0);
-    let sources = Source::shipped().unwrap();
-    let options = |selector: &str| rows::Options {
-        selector: selector.to_owned(),
-        since: None,
-        limit: 1000,
-        format: rows::Format::Json,
-    };
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    save_state(&url, &state, &[]).await;
+    let state = ["--state.file", state.to_str().unwrap()];
     let ask = async |selector: &str| {
-        let question = Question::parse(selector, &sources).unwrap();
-        let sql = explain::number(&settings, &question, Some(&ledger)).await.unwrap();
-        let listing = rows::find(&settings, &question, &options(selector), Some(&ledger)).await.unwrap();
-        (sql, listing.notes.join("\n"))
+        let sql = run(&[&["sql", selector, "--database.url", &url][..], &state].concat()).await;
+        let listed = list(&url, selector, &[&["--limit", "1000"][..], &state].concat()).await;
+        (String::from_utf8(sql.stdout).unwrap(), listed.notes)
     };
     let all = [
         ("rsolv_validation_executions_total{repo=~\"org/.*\"}", "3 of it"),
@@ -235,32 +205,35 @@ async fn counted_rows_that_are_gone_are_mentioned() {
     db.batch("DELETE FROM validation_executions WHERE id IN (2, 8, 9)").await;
     let repo = db.repository("org/app").await;
     db.insert(Validation::completed(repo, json!({"tests_failed": 5}))).await;
-    db.batch("UPDATE validation_executions SET status = 'completed' WHERE id = (SELECT min(id) FROM validation_executions WHERE status = 'running')").await;
+    let open = "(SELECT min(id) FROM validation_executions WHERE status = 'running')";
+    db.batch(&format!("UPDATE validation_executions SET status = 'completed' WHERE id = {open}")).await;
     for (selector, expected) in all {
         let (sql, notes) = ask(selector).await;
-        assert!(
-            sql.contains(expected) && notes.contains("deleted or changed after they were counted"),
-            "{sql}\n{notes}"
-        );
+        assert!(sql.contains(expected), "{sql}");
+        assert!(notes.contains("deleted or changed after they were counted"), "{notes}");
     }
+    let other = Database::new().await;
+    let sql = run(&[&["sql", all[0].0, "--database.url", &reader(&other).await][..], &state].concat()).await;
+    assert!(String::from_utf8_lossy(&sql.stderr).contains("the state is of another database"), "{sql:?}");
 }
 
 #[tokio::test]
-async fn rows_counted_under_overflow_are_told_by_the_ledger() {
+async fn rows_counted_under_overflow_are_told_by_the_state() {
     let db = Database::new().await;
     fill(&db).await;
     let url = reader(&db).await;
-    let settings = settings(&url, &[("series.limit", "4")]);
-    let ledger = ledgers(&settings).await.remove(0);
-    assert!(ledger.overflowed() > 10);
-    let sources = Source::shipped().unwrap();
-    let question = Question::parse("rsolv_validation_executions_total{repo=\"__overflow__\"}", &sources).unwrap();
-    let options = rows::Options { selector: String::new(), since: None, limit: 1000, format: rows::Format::Json };
-    let listing = rows::find(&settings, &question, &options, Some(&ledger)).await.unwrap();
-    assert_eq!(listing.rows.len() as u64, ledger.overflowed());
-    assert_eq!(listing.notes, Vec::<String>::new());
-    let sql = explain::number(&settings, &question, Some(&ledger)).await.unwrap();
-    let output = crate::fixture::psql(&url, &sql).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    save_state(&url, &path, &[("series.limit", "4")]).await;
+    let more = ["--state.file", path.to_str().unwrap(), "--series.limit", "4"];
+    let state = rsolv_exporter::state::load(&path).unwrap();
+    let folded = state.sources["validation_executions"].ledger.overflowed();
+    assert!(folded > 10);
+    let selector = "rsolv_validation_executions_total{repo=\"__overflow__\"}";
+    let listed = list(&url, selector, &[&["--limit", "1000"][..], &more].concat()).await;
+    assert_eq!((listed.rows.len() as u64, listed.notes.as_str()), (folded, ""));
+    let sql = run(&[&["sql", selector, "--database.url", &url][..], &more].concat()).await;
+    let output = psql(&url, &String::from_utf8(sql.stdout).unwrap()).await;
     let last = output.trim_end().rsplit(['|', '\n']).next().map(str::to_owned);
-    assert_eq!(last, Some(ledger.overflowed().to_string()), "{output}");
+    assert_eq!(last, Some(folded.to_string()), "{output}");
 }
