@@ -8,18 +8,24 @@ mod random;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backfill_command;
 mod births;
+mod buckets_command;
+mod check_command;
 mod definitions;
 mod demo_runs;
 mod first_read;
+mod fixture;
 mod golden;
 mod hostile;
 mod outages;
 mod pgbouncer;
 mod plan;
+mod rows_command;
 mod serving;
 mod smoke;
 mod soak;
+mod sql_command;
 mod state;
 mod support_works;
 mod usage;
