@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::tls;
 use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
 /// The values of the label `reason` of `rsolv_exporter_poll_failures_total`.
@@ -127,7 +128,8 @@ impl Failure {
     pub fn of_connect(error: &tokio_postgres::Error) -> Self {
         let mut failure = match error.as_db_error() {
             Some(db) => Self::of_server(db),
-            None if chain(error).contains("TLS") => Self::new(Reason::Tls, chain(error)),
+            // A server that refuses the client's certificate says so after the handshake, in TLS 1.3.
+            None if chain(error).contains("TLS") || error_of_openssl(error) => Self::new(Reason::Tls, chain(error)),
             None if chain(error).contains("timed out") => Self::new(Reason::Timeout, chain(error)),
             None if chain(error).contains("password") || chain(error).contains("authentication") => {
                 Self::new(Reason::Auth, chain(error))
@@ -184,7 +186,11 @@ fn chain(error: &tokio_postgres::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    tls::shorten(&text)
+}
+
+fn error_of_openssl(error: &tokio_postgres::Error) -> bool {
+    io_error(error).and_then(std::io::Error::get_ref).is_some_and(|inner| inner.is::<openssl::ssl::Error>())
 }
 
 fn io_error(error: &tokio_postgres::Error) -> Option<&std::io::Error> {

@@ -28,6 +28,7 @@ mod soak;
 mod sql_command;
 mod state;
 mod support_works;
+mod tls;
 mod usage;
 mod values;
 mod web_formats;

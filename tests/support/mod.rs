@@ -10,6 +10,7 @@
 //! with a deadline and an error that says what did not happen.
 #![allow(dead_code, reason = "the tests and the demo each use a part of it")]
 
+pub mod certificates;
 pub mod cluster;
 pub mod coherence;
 pub mod database;
