@@ -24,9 +24,10 @@ use crate::published::{Page, Published};
 use crate::source::Source;
 use announce::Announcer;
 use keep::Keeper;
+pub use read::is_other;
 
 /// Rows read by the first statement of a source; later ones adapt to how long it took.
-const FIRST_LIMIT: usize = 20_000;
+pub const FIRST_LIMIT: usize = 20_000;
 /// Fewer rows than this are not worth a statement.
 const MIN_LIMIT: usize = 500;
 /// More rows than this would hold too many ids at once.

@@ -109,7 +109,7 @@ impl Poller {
 }
 
 /// Whether two identities (`system/database`) are of two databases; a system that is unknown can be the same one.
-fn is_other(was: &str, now: &str) -> bool {
+pub fn is_other(was: &str, now: &str) -> bool {
     let (was, now) = (was.split_once('/'), now.split_once('/'));
     was.zip(now).is_none_or(|((was, one), (now, other))| one != other || (was != now && was != "?" && now != "?"))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -47,10 +47,20 @@ impl Prometheus {
     /// Starts one with this configuration file and further `files` beside it
     /// (name and content), and waits until it is ready.
     pub async fn start(config: &str, files: &[(&str, &str)]) -> Result<Self> {
+        Self::start_on(config, files, |_| Ok(())).await
+    }
+
+    /// The same, on what `prepare` puts into the folder `data` of the given one.
+    pub async fn start_on(
+        config: &str,
+        files: &[(&str, &str)],
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
         let directory = Scratch::new("prometheus", &std::env::temp_dir(), None)?;
         for (name, content) in [("prometheus.yml", config)].iter().chain(files) {
             fs::write(directory.path().join(name), content)?;
         }
+        prepare(directory.path())?;
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new("prometheus");
         command.current_dir(directory.path()).arg("--config.file=prometheus.yml");
