@@ -153,7 +153,8 @@ impl Poller {
         let mut reading = all.clone();
         loop {
             // When this fails, what earlier chunks brought is in the ledgers, and is shown after the next poll.
-            let more = self.read(&reading, &mut failures).await?;
+            // It is not one source that failed then: the connection is given up, whatever the reason.
+            let more = self.read(&reading, &mut failures).await.map_err(Failure::losing)?;
             if more.is_empty() && reading == all {
                 break;
             }

@@ -43,13 +43,27 @@ pub fn literal(text: &str) -> String {
     format!("{escape}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// A query that returns one row with the columns of the SELECT, without reading the table.
+/// A query that returns the names of the columns of the SELECT, without reading the table.
 ///
 /// The second part is how many characters stand before the SELECT, to find a line in it from an error's position.
-pub fn describe(source: &Source) -> (String, usize) {
-    let before = "SELECT execution.* FROM (SELECT) AS one LEFT JOIN (SELECT * FROM (\n";
-    (format!("{before}{}\n) AS execution LIMIT 0) AS execution ON true", source.sql), before.chars().count())
+pub fn names(source: &Source) -> (String, usize) {
+    // In a row of NULLs, as a row that is NULL has no keys.
+    let before =
+        format!("SELECT ARRAY(SELECT json_object_keys(row_to_json(execution))) FROM (SELECT execution.* {NONE}");
+    (format!("{before}{}{NONE_END}) AS execution", source.sql), before.chars().count())
 }
+
+/// A query that returns the object ids of the types of these columns of the SELECT, without reading the table.
+///
+/// The driver would look up types that it does not know by prepared statements, which break behind a pooler.
+pub fn types(source: &Source, names: &[String]) -> String {
+    let types: Vec<String> = names.iter().map(|n| format!("pg_typeof(execution.{})::oid::int8", ident(n))).collect();
+    format!("SELECT ARRAY[{}]::int8[] {NONE}{}{NONE_END}", types.join(", "), source.sql)
+}
+
+/// Around a SELECT: one row, with its columns all NULL.
+const NONE: &str = "FROM (SELECT) AS one LEFT JOIN (SELECT * FROM (\n";
+const NONE_END: &str = "\n) AS execution LIMIT 0) AS execution ON true";
 
 /// The statement of a poll: one pass over the rows of the ranges `$1` to `$2` (arrays of `bigint`, inclusive, at most
 /// so many rows of each) gives every measure, grouped by labels, by whether the rows are done, and by whether they have

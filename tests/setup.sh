@@ -4,12 +4,15 @@
 #     tests/setup.sh build         what compiling needs: a C compiler, OpenSSL's headers
 #     tests/setup.sh postgres      PostgreSQL server, 13 or later
 #     tests/setup.sh prometheus    Prometheus, promtool, Alertmanager, amtool
+#     tests/setup.sh pgbouncer     PgBouncer
 #     tests/setup.sh python        Prometheus' Python client, in .tools/python
 #     tests/setup.sh web           curl and openssl, to ask for pages with TLS
 #
 # Says nothing when everything is there. Only programs are installed: no
 # service is started or left enabled, and no PostgreSQL cluster is created.
 set -eu
+
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [python] [web]'
 
 fail() {
     printf 'setup: ' >&2
@@ -57,6 +60,11 @@ have_build() {
 
 have_prometheus() {
     have prometheus && have promtool && have_alertmanager
+}
+
+have_pgbouncer() {
+    # It is in /usr/sbin, which is not on every user's PATH.
+    have pgbouncer || [ -x /usr/sbin/pgbouncer ]
 }
 
 have_alertmanager() {
@@ -116,6 +124,12 @@ RSOLV_TEST_PG_BIN to their directory.'
         purpose='real scrapes and alerts in the tests'
         by_hand='Install Prometheus and Alertmanager and put prometheus, promtool, alertmanager
 and amtool on PATH.'
+        ;;
+    pgbouncer)
+        packages=pgbouncer
+        services=pgbouncer
+        purpose='a real connection pooler in the tests'
+        by_hand='Install PgBouncer and put pgbouncer on PATH.'
         ;;
     venv)
         packages=python3-venv
@@ -185,7 +199,6 @@ install() {
     exec 9>&-
 }
 
-usage='usage: tests/setup.sh [build] [postgres] [prometheus] [python] [web]'
 [ $# -gt 0 ] || fail "$usage"
 for part in "$@"; do
     if [ "$part" = python ]; then

@@ -115,8 +115,8 @@ impl Session {
             Server::Primary => false,
             Server::Standby => true,
         };
-        let row = self.one("SELECT pg_is_in_recovery()").await?;
-        let is_standby: bool = row.try_get(0).map_err(|e| Failure::of_query(&e))?;
+        let is_standby = self.begin().await?.position.standby;
+        self.end().await?;
         if is_standby == standby {
             return Ok(());
         }
@@ -124,7 +124,8 @@ impl Session {
         Err(Failure::new(Reason::Connect, format!("the server is a {is}, and target_session_attrs wants a {wants}")))
     }
 
-    /// Which database this is: the server's system identifier, if the role may know it, and the database's object id.
+    /// Which database this is: the server's system identifier, if the role may know it, and the database's object id;
+    /// inside a transaction.
     pub async fn identity(&self) -> Result<String, Failure> {
         let may = self
             .one(
@@ -163,10 +164,13 @@ impl Session {
 
     /// Opens the transaction, and pins what could change the meaning or the cost of a statement.
     pub async fn begin(&self) -> Result<Opening, Failure> {
+        // A database without an encoding refuses to send bytes that are not UTF-8 to a client that asks for it.
         let begin = format!(
             "{}; \
              SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text, pg_is_in_recovery()::text, \
-             extract(epoch FROM clock_timestamp())::text FROM pg_current_snapshot() AS s",
+             extract(epoch FROM clock_timestamp())::text, \
+             set_config('client_encoding', CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, true) \
+             FROM pg_current_snapshot() AS s",
             self.timeouts.opening(),
         );
         let messages = self.deadline(self.client.simple_query(&begin)).await?;
@@ -306,11 +310,13 @@ impl Session {
 
     /// The columns of the SELECT and their types; inside a transaction.
     pub async fn describe(&self, source: &Source) -> Result<Columns, Failure> {
-        let (statement, before) = sql::describe(source);
-        let described = self.deadline(self.client.query_typed(&statement, &[])).await;
-        let rows = described.map_err(|failure| in_file(source, Some(before), failure))?;
-        let columns = rows.first().map(|row| row.columns()).unwrap_or_default();
-        Ok(columns.iter().map(|c| (c.name().to_owned(), column_type(c.type_()))).collect())
+        let (statement, before) = sql::names(source);
+        let names = self.one(&statement).await.map_err(|failure| in_file(source, Some(before), failure))?;
+        let names: Vec<String> = names.try_get(0).map_err(|e| Failure::of_query(&e))?;
+        let types = self.one(&sql::types(source, &names)).await.map_err(|failure| in_file(source, None, failure))?;
+        let types: Vec<i64> = types.try_get(0).map_err(|e| Failure::of_query(&e))?;
+        let types = types.into_iter().map(|oid| column_type(u32::try_from(oid).ok().and_then(Type::from_oid)));
+        Ok(names.into_iter().zip(types).collect())
     }
 }
 
@@ -342,11 +348,12 @@ pub fn lacking(source: &Source, columns: &Columns) -> Vec<String> {
     absent.chain(only).chain(id).collect()
 }
 
-fn column_type(kind: &Type) -> ColumnType {
-    match *kind {
-        Type::INT2 | Type::INT4 | Type::INT8 | Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC => ColumnType::Number,
-        Type::JSON | Type::JSONB => ColumnType::Json,
-        Type::BOOL => ColumnType::Boolean,
+/// None is a type of the database's own.
+fn column_type(kind: Option<Type>) -> ColumnType {
+    match kind {
+        Some(Type::INT2 | Type::INT4 | Type::INT8 | Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC) => ColumnType::Number,
+        Some(Type::JSON | Type::JSONB) => ColumnType::Json,
+        Some(Type::BOOL) => ColumnType::Boolean,
         _ => ColumnType::Text,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use prometheus::proto::Gauge;
 
 use super::Client;
 use super::body::Body;
@@ -108,11 +109,14 @@ impl Site {
 
     /// The exporter's own metrics as of now; with data withdrawn it is not up.
     fn own(&self, format: Format, complete: bool) -> String {
+        let mut families = self.metrics.gather();
         if !complete {
-            self.metrics.up.set(0);
+            // Only in this response: the gauge itself belongs to the poller, which may be setting it right now.
+            let up = families.iter_mut().filter(|family| family.name() == "rsolv_exporter_up");
+            up.flat_map(|family| family.mut_metric()).for_each(|metric| metric.set_gauge(Gauge::default()));
         }
         let mut encoder = Encoder::new(format, false);
-        own::encode(&mut encoder, &self.metrics.gather());
+        own::encode(&mut encoder, &families);
         encoder.finish()
     }
 

@@ -16,7 +16,7 @@ use crate::support::metrics::Metrics;
 use crate::support::truth::{Table, Truth};
 use model::{Execution, Json, TIMES};
 
-/// Statements with this many rows each are tried.
+/// So many statements with this many rows each are tried; `PROPTEST_CASES` sets another number.
 const CASES: u32 = 40;
 const ROWS: usize = 50;
 
@@ -143,8 +143,9 @@ fn promtool(exposition: &str) -> String {
 fn arbitrary_data_and_labels_are_counted_exactly() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let db = runtime.block_on(Database::new());
-    // A failure is shown as it is: making it smaller would take as many runs of the exporter.
-    let config = Config { cases: CASES, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
+    // Each step that makes a failure smaller is a run of the exporter.
+    let cases = std::env::var("PROPTEST_CASES").map_or(CASES, |text| text.parse().expect("PROPTEST_CASES is a number"));
+    let config = Config { cases, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
     let rows = prop::collection::vec(execution(), ROWS);
     let outcome = TestRunner::new(config).run(&rows, |rows| runtime.block_on(try_rows(&db, &rows)));
     outcome.unwrap_or_else(|error| panic!("{error}"));

@@ -122,6 +122,43 @@ impl Cluster {
         self.installation.command(program, self.directory())
     }
 
+    /// Writes a file into the data directory, readable to the server alone as keys must be. It counts from the next
+    /// [`Self::start_again`] on.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let path = self.data().join(name);
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        if let Some((user, group)) = self.installation.owner {
+            chown(&path, Some(user), Some(group))?;
+        }
+        Ok(())
+    }
+
+    /// A hot standby that follows this server by streaming replication. This server is restarted for it, as a copy of
+    /// the data directory is taken while it is down: not every installation has `pg_basebackup`.
+    pub fn standby(&self, extra_settings: &[(&str, &str)]) -> Result<Self> {
+        self.stop_fast()?;
+        let directory = new_directory(&self.installation)?;
+        let mut copy = self.installation.program("cp", self.directory());
+        let copied = copy.arg("-a").arg(self.data()).arg(directory.path()).status()?;
+        self.start_again()?;
+        if !copied.success() {
+            return Err(Failure::new(format!("cp of the data directory: {copied}")));
+        }
+        let standby = Self {
+            installation: self.installation.clone(),
+            directory,
+            port: free_port(),
+            server: Mutex::new(None),
+            template: tokio::sync::OnceCell::new(),
+        };
+        let primary = format!("host=127.0.0.1 port={} user=postgres", self.port);
+        standby.write("standby.signal", "")?;
+        standby.configure(&[&[("primary_conninfo", primary.as_str())], extra_settings].concat())?;
+        standby.start_again().map(|()| standby)
+    }
+
     /// What the server has logged so far.
     pub fn log(&self) -> String {
         fs::read(self.log_file()).map(|text| String::from_utf8_lossy(&text).into()).unwrap_or_default()
@@ -198,8 +235,13 @@ impl Cluster {
             let text = String::from_utf8_lossy(&output.stderr);
             return Err(Failure::new(format!("initdb failed ({}):\n{text}", output.status)));
         }
+        self.configure(&[SETTINGS, extra_settings].concat())
+    }
+
+    /// Adds settings, which win over earlier ones; they count from the next [`Self::start_again`] on.
+    pub fn configure(&self, settings: &[(&str, &str)]) -> Result<()> {
         let mut file = OpenOptions::new().append(true).open(self.data().join("postgresql.conf"))?;
-        for (name, value) in SETTINGS.iter().chain(extra_settings) {
+        for (name, value) in settings {
             writeln!(file, "{name} = '{}'", value.replace('\'', "''"))?;
         }
         Ok(())

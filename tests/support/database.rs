@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, NoTls};
 
@@ -99,6 +99,18 @@ impl<'c> Database<'c> {
         let value = format!("SELECT ({sql})::text");
         let row = self.client.query_one(&value, &[]).await.map_err(Failure::from);
         row.expect(sql).get::<_, Option<String>>(0).unwrap_or_else(|| "NULL".into())
+    }
+
+    /// Waits until `condition`, an SQL expression, is true.
+    ///
+    /// # Panics
+    /// When it is not within half a minute.
+    pub async fn wait_until(&self, condition: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.value(condition).await != "true" {
+            assert!(Instant::now() < deadline, "waited half a minute in vain for {condition}");
+            tokio::time::sleep(super::process::TICK).await;
+        }
     }
 
     /// The id of the repository `full_path`, added if need be.

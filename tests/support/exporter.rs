@@ -16,12 +16,17 @@ use super::process::{self, TICK};
 /// How long the exporter may take to do what is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Scrapes cost both sides more than a look does, and tests share few processors.
+const SCRAPE_TICK: Duration = Duration::from_millis(40);
+
 /// A running `rsolv-exporter serve`, killed when dropped.
 pub struct Exporter {
     /// Where it listens, `127.0.0.1:port`.
     pub address: String,
     child: Child,
     log: Arc<Mutex<String>>,
+    /// How long the slowest scrape took.
+    slowest: Mutex<Duration>,
     /// Copies its standard error into `log`; ends with the process.
     reader: Option<JoinHandle<()>>,
 }
@@ -55,7 +60,7 @@ impl Exporter {
                 log.push('\n');
             }
         });
-        let mut exporter = Self { address: String::new(), child, log, reader: Some(reader) };
+        let mut exporter = Self { address: String::new(), child, log, slowest: Mutex::default(), reader: Some(reader) };
         exporter.address = exporter.listening().await?;
         Ok(exporter)
     }
@@ -101,9 +106,18 @@ impl Exporter {
 
     /// Scrapes `/metrics`.
     pub async fn metrics(&self) -> Metrics {
+        let started = Instant::now();
         let response = self.get("/metrics").await;
+        let mut slowest = self.slowest.lock().unwrap_or_else(PoisonError::into_inner);
+        *slowest = started.elapsed().max(*slowest);
+        drop(slowest);
         assert_eq!(response.status, 200, "/metrics: {}", response.text());
         Metrics::parse(&response.text())
+    }
+
+    /// How long the slowest of all scrapes took.
+    pub fn slowest_scrape(&self) -> Duration {
+        *self.slowest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Scrapes until `condition` holds, returns the scrape for which it did.
@@ -126,7 +140,7 @@ impl Exporter {
                     self.log_tail()
                 );
             }
-            tokio::time::sleep(TICK).await;
+            tokio::time::sleep(SCRAPE_TICK).await;
         }
     }
 

@@ -46,8 +46,13 @@ impl Installation {
     /// A command for one of the server's programs, run as the right user from
     /// `directory`, with none of the caller's own PostgreSQL settings.
     pub fn command(&self, program: &str, directory: &Path) -> Command {
+        self.program(self.bin.join(program), directory)
+    }
+
+    /// The same for a program that is not the server's own.
+    pub fn program(&self, program: impl AsRef<OsStr>, directory: &Path) -> Command {
         use std::os::unix::process::CommandExt;
-        let mut command = Command::new(self.bin.join(program));
+        let mut command = Command::new(program);
         command.current_dir(directory).env("LC_ALL", "C").env_remove("TZ");
         for (name, _) in env::vars_os().filter(|(name, _)| is_libpq(name)) {
             command.env_remove(name);

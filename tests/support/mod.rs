@@ -10,6 +10,7 @@
 //! with a deadline and an error that says what did not happen.
 #![allow(dead_code, reason = "the tests and the demo each use a part of it")]
 
+pub mod certificates;
 pub mod cluster;
 pub mod coherence;
 pub mod database;
@@ -19,6 +20,7 @@ pub mod failure;
 pub mod http;
 pub mod installation;
 pub mod metrics;
+pub mod pgbouncer;
 pub mod ports;
 pub mod process;
 pub mod prometheus;

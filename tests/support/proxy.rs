@@ -59,6 +59,8 @@ pub struct Proxy {
 #[derive(Clone, Copy, Debug)]
 struct Control {
     fault: Fault,
+    /// The server's port on 127.0.0.1.
+    upstream: u16,
     /// Goes up with every [`Proxy::cut`].
     cuts: u64,
     stop: bool,
@@ -78,14 +80,14 @@ impl Proxy {
     /// When it cannot listen.
     pub fn to(upstream: u16) -> Self {
         let port = free_port();
-        let (control, orders) = watch::channel(Control { fault: Fault::None, cuts: 0, stop: false });
+        let (control, orders) = watch::channel(Control { fault: Fault::None, upstream, cuts: 0, stop: false });
         let counts = Arc::new(Counts::default());
         let (report, done) = mpsc::channel();
         let shared = Arc::clone(&counts);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime
-                .and_then(|runtime| runtime.block_on(serve(port, upstream, orders, shared, report)))
+                .and_then(|runtime| runtime.block_on(serve(port, orders, shared, report)))
                 .expect("a proxy that listens");
         });
         done.recv().expect("a proxy that listens");
@@ -105,6 +107,11 @@ impl Proxy {
     /// Resets the connections that are open now.
     pub fn cut(&self) {
         self.order(|control| control.cuts += 1);
+    }
+
+    /// Sends new connections to another server; those that are open live on.
+    pub fn redirect(&self, upstream: u16) {
+        self.order(|control| control.upstream = upstream);
     }
 
     fn order(&self, change: impl FnOnce(&mut Control)) {
@@ -137,7 +144,6 @@ impl Drop for Proxy {
 /// Accepts connections until told to stop; reports each order carried out.
 async fn serve(
     port: u16,
-    upstream: u16,
     mut orders: watch::Receiver<Control>,
     counts: Arc<Counts>,
     report: mpsc::Sender<()>,
@@ -152,7 +158,7 @@ async fn serve(
                 biased;
                 _ = orders.changed() => break *orders.borrow_and_update(),
                 client = accept(listener.as_ref()) => {
-                    tokio::spawn(carry(client?, upstream, orders.clone(), Arc::clone(&counts)));
+                    tokio::spawn(carry(client?, orders.clone(), Arc::clone(&counts)));
                 }
             }
         };
@@ -176,14 +182,14 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
 }
 
 /// Serves one client to its end.
-async fn carry(mut client: TcpStream, upstream: u16, orders: watch::Receiver<Control>, counts: Arc<Counts>) {
+async fn carry(mut client: TcpStream, orders: watch::Receiver<Control>, counts: Arc<Counts>) {
     counts.accepted.fetch_add(1, Ordering::SeqCst);
     let open = counts.open.fetch_add(1, Ordering::SeqCst) + 1;
     counts.peak.fetch_max(open, Ordering::SeqCst);
     let reset = tokio::select! {
         biased;
         () = until_reset(orders.clone()) => true,
-        outcome = converse(&mut client, upstream, orders) => outcome.is_err(),
+        outcome = converse(&mut client, orders) => outcome.is_err(),
     };
     if reset {
         // Closing without lingering sends RST. A socket that refuses the
@@ -202,13 +208,14 @@ async fn until_reset(mut orders: watch::Receiver<Control>) {
 }
 
 /// Carries bytes both ways until one side closes.
-async fn converse(client: &mut TcpStream, upstream: u16, orders: watch::Receiver<Control>) -> io::Result<()> {
+async fn converse(client: &mut TcpStream, orders: watch::Receiver<Control>) -> io::Result<()> {
     let dead = AtomicBool::new(false);
     if orders.borrow().fault == Fault::BlackHole {
         dead.store(true, Ordering::SeqCst);
         let (from, _to) = client.split();
         return pump(from, None, orders, &dead).await;
     }
+    let upstream = orders.borrow().upstream;
     let mut server = TcpStream::connect(("127.0.0.1", upstream)).await?;
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();

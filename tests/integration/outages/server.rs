@@ -1,0 +1,89 @@
+//! The server is down, hung, or takes no more connections.
+
+use std::time::Duration;
+
+use super::{Trial, failures};
+use crate::support::cluster::Cluster;
+use crate::support::database::{Database, connect};
+use crate::support::process::TICK;
+use crate::support::proxy::Fault;
+
+#[tokio::test]
+async fn killed_and_stopped() {
+    let cluster = Cluster::start(&[]).unwrap();
+    let mut trial = Trial::start(Database::on(&cluster).await, &[]).await;
+    let stops: [fn(&Cluster) -> _; 3] = [Cluster::kill9, Cluster::stop_fast, Cluster::stop_immediate];
+    for stop in stops {
+        stop(&cluster).unwrap();
+        let before = trial.exporter.metrics().await;
+        let down = |m: &_| failures(m, "connect") > failures(&before, "connect") + 1.0;
+        trial.exporter.wait_for("failures to connect", down).await;
+        trial.fails("connect").await;
+        let ready = trial.exporter.get("/-/ready").await;
+        assert_eq!((ready.status, trial.exporter.get("/-/healthy").await.status), (503, 200));
+        cluster.start_again().unwrap();
+        trial.db.reconnect().await;
+        trial.insert(2).await;
+        trial.recovers().await;
+        assert_eq!(trial.exporter.get("/-/ready").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn hung() {
+    let cluster = Cluster::start(&[]).unwrap();
+    let mut trial = Trial::start(Database::on(&cluster).await, &[]).await;
+    trial.insert(2).await;
+    cluster.pause();
+    // First a statement that gets no answer, then connections that get none.
+    let what = "two time-outs";
+    trial.exporter.wait_for(what, |m| failures(m, "timeout") >= 2.0).await;
+    trial.fails("timeout").await;
+    cluster.resume();
+    trial.insert(2).await;
+    trial.recovers().await;
+    let log = trial.exporter.log();
+    assert!(log.contains("the server did not answer within 3s"), "{log}");
+    assert!(log.contains("no connection within 2s (database.connect_timeout)"), "{log}");
+}
+
+#[tokio::test]
+async fn too_many_connections() {
+    // Three are kept for superusers, and one is the test's own.
+    let cluster = Cluster::start(&[("max_connections", "6"), ("superuser_reserved_connections", "3")]).unwrap();
+    let db = Database::on(&cluster).await;
+    db.batch("CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader").await;
+    let mut trial = Trial::start_as("reader", db, &[]).await;
+
+    // All that ordinary users may have, are taken.
+    trial.proxy.set(Fault::Refuse);
+    trial.proxy.cut();
+    let url = trial.db.url().replace("postgres@", "reader@");
+    let mut taken = Vec::new();
+    let everything = async {
+        while taken.len() < 2 {
+            // The exporter's own connection takes a moment to end.
+            taken.extend(connect(&url).await.ok());
+            tokio::time::sleep(TICK).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), everything).await.expect("two connections");
+    trial.proxy.set(Fault::None);
+    trial.fails("connect").await;
+    let log = trial.exporter.log();
+    assert!(log.contains("SQLSTATE 53300"), "{log}");
+    trial.insert(2).await;
+    drop(taken);
+    trial.recovers().await;
+
+    // The role's own limit.
+    trial.db.batch("ALTER ROLE reader CONNECTION LIMIT 0").await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'";
+    trial.db.batch(end).await;
+    trial.fails("connect").await;
+    let log = trial.exporter.log();
+    assert!(log.contains("too many connections for role"), "{log}");
+    trial.insert(2).await;
+    trial.db.batch("ALTER ROLE reader CONNECTION LIMIT 1").await;
+    trial.recovers().await;
+}

@@ -1,0 +1,88 @@
+//! The server works, but a table cannot be read.
+
+use super::{Trial, failures, slow_queries, up, validations};
+use crate::support::database::{Database, SCHEMA};
+use crate::support::execution::Validation;
+
+#[tokio::test]
+async fn no_privileges() {
+    let db = Database::new().await;
+    // Roles are the cluster's, not the database's.
+    let role = format!("{}_reader", db.name);
+    db.batch(&format!("CREATE ROLE {role} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")).await;
+    let mut trial = Trial::start_as(&role, db, &[]).await;
+    trial.db.batch(&format!("REVOKE SELECT ON validation_executions FROM {role}")).await;
+    let metrics = trial.fails("privilege").await;
+    the_other_source_is_read(&trial, &metrics);
+    trial.insert(2).await;
+    trial.db.batch(&format!("GRANT SELECT ON validation_executions TO {role}")).await;
+    trial.recovers().await;
+    trial.db.batch(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn a_table_dropped_and_created_again() {
+    let mut trial = Trial::start(Database::new().await, &[]).await;
+    trial.db.batch("DROP TABLE validation_executions").await;
+    let metrics = trial.fails("missing").await;
+    the_other_source_is_read(&trial, &metrics);
+    let table = SCHEMA.split(';').find(|sql| sql.contains("CREATE TABLE validation_executions")).unwrap();
+    trial.db.batch(table).await;
+    // Their ids are those that have been counted before.
+    trial.insert(2).await;
+    trial.recovers().await;
+}
+
+#[tokio::test]
+async fn a_column_renamed() {
+    let mut trial = Trial::start(Database::new().await, &[]).await;
+    trial.db.batch("ALTER TABLE validation_executions RENAME completed_at TO finished_at").await;
+    let metrics = trial.fails("missing").await;
+    the_other_source_is_read(&trial, &metrics);
+    let before = failures(&metrics, "missing");
+    trial.exporter.wait_for("more failures", |m| failures(m, "missing") > before + 2.0).await;
+    // Once as it was read, once more as its columns are looked up anew.
+    let log = trial.exporter.log();
+    assert!((1..=2).contains(&trial.logged("column e.completed_at does not exist")), "{log}");
+    trial.db.batch("ALTER TABLE validation_executions RENAME finished_at TO completed_at").await;
+    trial.insert(2).await;
+    trial.recovers().await;
+}
+
+#[tokio::test]
+async fn a_lock_held_by_ddl() {
+    let mut trial = Trial::start(Database::new().await, &[]).await;
+    let ddl = trial.db.client().await;
+    ddl.batch_execute("BEGIN; ALTER TABLE validation_executions ADD COLUMN extra int").await.unwrap();
+    let metrics = trial.fails("lock").await;
+    the_other_source_is_read(&trial, &metrics);
+    ddl.batch_execute(&String::from(Validation::completed(trial.repo, "{}"))).await.unwrap();
+    trial.inserted += 1.0;
+    ddl.batch_execute("COMMIT").await.unwrap();
+    trial.recovers().await;
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long() {
+    let (db, dir) = (Database::new().await, tempfile::tempdir().unwrap());
+    slow_queries(&db, dir.path()).await;
+    for file in ["mitigation_executions.sql", "mitigation_executions.toml"] {
+        std::fs::copy(format!("queries/{file}"), dir.path().join(file)).unwrap();
+    }
+    let mut trial = Trial::start(db, &["--queries.dir", dir.path().to_str().unwrap()]).await;
+    trial.db.batch("UPDATE delay SET seconds = 5").await;
+    trial.insert(2).await;
+    let metrics = trial.fails("timeout").await;
+    the_other_source_is_read(&trial, &metrics);
+    assert!(trial.exporter.log().contains("statement_timeout"), "{}", trial.exporter.log());
+    trial.db.batch("UPDATE delay SET seconds = 0").await;
+    trial.recovers().await;
+    assert_eq!(trial.proxy.connections().accepted, 1, "the connection can be kept");
+}
+
+fn the_other_source_is_read(trial: &Trial<'_>, metrics: &crate::support::metrics::Metrics) {
+    let read = |source| metrics.value("rsolv_exporter_source_up", &[("source", source)]);
+    assert_eq!(read("mitigation_executions"), Some(1.0), "{}", trial.exporter.log());
+    assert!(metrics.matching("rsolv_mitigation_executions_open", &[]).next().is_some());
+    assert!(!up(metrics) && validations(metrics) == 0.0);
+}

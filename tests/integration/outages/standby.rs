@@ -1,0 +1,105 @@
+//! Standbys: one that cancels queries, one that lags, one that takes over.
+
+use std::time::Duration;
+
+use super::{FLAGS, Trial, failures, slow_queries, up, validations};
+use crate::support::cluster::Cluster;
+use crate::support::database::{Database, connect};
+use crate::support::execution::Validation;
+use crate::support::exporter::Exporter;
+
+/// A primary with a database, and a standby of it.
+async fn pair<'c>(primary: &'c Cluster, settings: &[(&str, &str)]) -> (Database<'c>, Cluster) {
+    let mut db = Database::on(primary).await;
+    let standby = primary.standby(settings).unwrap();
+    db.reconnect().await;
+    (db, standby)
+}
+
+/// Waits until the standby has replayed all that the primary has written.
+async fn caught_up(db: &Database<'_>) {
+    db.wait_until("EXISTS (SELECT FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_insert_lsn())").await;
+}
+
+#[tokio::test]
+async fn a_conflict_with_recovery() {
+    let primary = Cluster::start(&[]).unwrap();
+    // A query of the standby never holds up what it replays.
+    let (db, standby) = pair(&primary, &[("max_standby_streaming_delay", "0")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    slow_queries(&db, dir.path()).await;
+    db.batch("CREATE TABLE churn AS SELECT 1 AS n").await;
+    caught_up(&db).await;
+    let flags = ["--queries.dir", dir.path().to_str().unwrap()];
+    let mut trial = Trial::start_on(standby.port(), db, &flags).await;
+    trial.db.batch("UPDATE delay SET seconds = 0.4").await;
+    trial.insert(2).await;
+    let removing = async {
+        loop {
+            // Each removes a row version that a snapshot of the standby may still see.
+            trial.db.batch("UPDATE churn SET n = n + 1").await;
+            trial.db.batch("VACUUM churn").await;
+        }
+    };
+    tokio::select! {
+        () = removing => {}
+        _ = trial.fails("conflict") => {}
+    }
+    trial.db.batch("UPDATE delay SET seconds = 0").await;
+    trial.recovers().await;
+}
+
+#[tokio::test]
+async fn a_lagging_standby_behind_the_same_address() {
+    let primary = Cluster::start(&[]).unwrap();
+    let (db, standby) = pair(&primary, &[]).await;
+    let mut trial = Trial::start(db, &[]).await;
+    caught_up(&trial.db).await;
+    let replica = connect(&standby.url("postgres")).await.unwrap();
+    replica.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
+    trial.insert(2).await;
+    trial.wait_counted().await;
+
+    trial.proxy.redirect(standby.port());
+    trial.proxy.cut();
+    let what = "a failure with reason behind";
+    let metrics = trial.exporter.wait_for(what, |m| failures(m, "behind") > 0.0).await;
+    let shown = validations(&metrics);
+    assert!(!up(&metrics) && (shown == 0.0 || shown == trial.inserted), "{shown}");
+    trial.fails("behind").await;
+    trial.insert(1).await;
+    replica.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
+    trial.recovers().await;
+    let from = trial.db.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'").await;
+    assert_eq!(from, "0", "it reads the standby");
+}
+
+#[tokio::test]
+async fn failover_to_another_server() {
+    let primary = Cluster::start(&[]).unwrap();
+    let (db, standby) = pair(&primary, &[]).await;
+    let repo = db.repository("a/b").await;
+    for _ in 0..3 {
+        db.insert(Validation::completed(repo, "{}")).await;
+    }
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", standby.port(), primary.port());
+    let url = format!("postgresql://postgres@{hosts}/{}?target_session_attrs=read-write", db.name);
+    let exporter = Exporter::start(&url, &FLAGS).await;
+    exporter.wait_for("three validations", |m| up(m) && validations(m) == 3.0).await;
+    let reads = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'";
+    assert_eq!(db.value(reads).await, "1", "it reads the primary");
+
+    db.insert(Validation::completed(repo, "{}")).await;
+    caught_up(&db).await;
+    primary.kill9().unwrap();
+    exporter.wait_for("a failure", |m| !up(m) && failures(m, "connect") > 0.0).await;
+    let client = connect(&standby.url(&db.name)).await.unwrap();
+    client.query_one("SELECT pg_promote(true, 30)", &[]).await.unwrap();
+    client.batch_execute(&String::from(Validation::completed(repo, "{}"))).await.unwrap();
+    exporter.wait_for("all five", |m| up(m) && validations(m) == 5.0).await;
+    let metrics = exporter.wait_polls(2).await;
+    assert_eq!(validations(&metrics), 5.0, "{}", exporter.log());
+    let connections: i64 = client.query_one(&format!("SELECT ({reads})::int8"), &[]).await.unwrap().get(0);
+    assert_eq!(connections, 1);
+    assert!(exporter.slowest_scrape() < Duration::from_millis(1500));
+}
