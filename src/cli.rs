@@ -33,23 +33,6 @@ pub enum Task {
     Healthcheck,
 }
 
-impl Task {
-    /// Whether it compares the tables with the state file.
-    pub fn asks_what_is_gone(&self) -> bool {
-        matches!(self, Self::Sql(_) | Self::Rows(_) | Self::Backfill(_))
-    }
-
-    /// The selector that the user gave.
-    pub fn selector(&self) -> Option<&str> {
-        match self {
-            Self::Sql(selector) => selector.as_deref(),
-            Self::Rows(options) => Some(&options.selector),
-            Self::Buckets(options) => Some(&options.selector),
-            _ => None,
-        }
-    }
-}
-
 /// The command line.
 pub fn command() -> Command {
     let keys = KEYS.iter().map(|key| {

@@ -20,7 +20,8 @@
 //! | [`metrics`] | the exporter's metrics about itself | pure |
 //! | [`status`] | what the status page shows beside them | pure |
 //! | [`web`] | connections, TLS, users, routes, the status page | HTTP |
-//! | [`serve`], [`once`], [`check`], [`explain`], [`rows`], [`buckets`], [`backfill`], [`healthcheck`] | the commands | |
+//! | [`serve`], [`once`], [`check`], [`healthcheck`] | the commands | |
+//! | [`ask`]: [`explain`], [`rows`], [`buckets`], [`backfill`] | the commands that ask about the numbers | |
 //! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] |
 //! | [`table`] | tables for a terminal | pure |
 //! | [`log`], [`notify`] | where log lines go; what the service manager is told | standard error, a socket |
@@ -34,6 +35,7 @@
 //! - No text that reaches a log, an error, a metric or a page holds a password or the contents of a row.
 #![deny(missing_docs)]
 
+pub mod ask;
 pub mod backfill;
 pub mod backoff;
 pub mod buckets;

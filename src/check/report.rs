@@ -60,6 +60,14 @@ pub struct Line {
     pub sample: Option<Sample>,
 }
 
+impl Report {
+    /// The same for programs.
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and lists of them: nothing that JSON could refuse.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "database  {}", self.database)?;

@@ -9,9 +9,10 @@ use super::Task;
 use crate::{backfill, buckets, rows};
 
 const SELECTOR: &str = "\
-A selector is what Prometheus takes: NAME{label=\"value\",…} with = != =~ !~. Labels that Prometheus adds (job,
-instance, …) are ignored, so that a series can be pasted as it stands there. Regular expressions are PostgreSQL's:
-they differ from Prometheus' in rare things, such as \\b and \\pL, which are refused.
+A selector is what Prometheus takes: NAME{label=\"value\",…} with = != =~ !~.
+Labels that Prometheus adds (job, instance, …) are ignored, so that a series can
+be pasted as it stands there. Regular expressions are PostgreSQL's: they differ
+from Prometheus' in rare things, such as \\b and \\pL, which are refused.
 
 ";
 
@@ -30,8 +31,9 @@ pub fn all() -> Vec<Command> {
             .arg(format(&["table", "json"]).help("For people, or for programs"))
             .after_help(
                 "\
-It runs the statement of a poll on the newest 10000 rows, and shows how PostgreSQL runs it, what is in the rows, and which
-values are rejected and why. Missing privileges come with the GRANT that gives them. Exit status 1 says that numbers
+It runs the statement of a poll on the newest 10000 rows, and shows how PostgreSQL
+runs it, what is in the rows, and which values are rejected and why. Missing
+privileges come with the GRANT that gives them. Exit status 1 says that numbers
 would be wrong or absent.
 
 Examples:
@@ -44,14 +46,16 @@ Examples:
             .arg(selector(false).help("A metric or series; without one: the statements of a poll, as they run"))
             .after_help(format!(
                 "{SELECTOR}\
-The number is in the last column of the last row; with several series their sum, and a row for each before it.
-With state.file it says how much of the number comes from rows that are gone.
+The number is in the last column of the last row; with several series their sum,
+and a row for each before it. With state.file it says how much of the number
+comes from rows that are gone.
 
 Examples:
   rsolv-exporter sql
   rsolv-exporter sql rsolv_validation_test_generated_total | psql \"$DATABASE_URL\"
-  rsolv-exporter sql 'rsolv_validation_executions_total{{repo=\"org/app\",status=\"failed\"}}'
-  rsolv-exporter sql 'rsolv_validation_duration_milliseconds_bucket{{le=\"300000\"}}'"
+  rsolv-exporter sql 'rsolv_validation_executions_total{{status=\"failed\"}}'
+  rsolv-exporter sql \\
+    'rsolv_validation_duration_milliseconds_bucket{{le=\"300000\"}}'"
             )),
         Command::new("rows")
             .about("List the executions behind a series, newest first")
@@ -68,18 +72,23 @@ Examples:
             .arg(format(&["table", "csv", "json"]).help("How to write them"))
             .after_help(format!(
                 "{SELECTOR}\
-Of a histogram's own name, le is the bucket into which a row falls: le=\"+Inf\" are the rows above the last bound.
-Of NAME_bucket, le=\"300000\" are the rows that this series counts (up to 300000), le!=\"300000\" those that it does not.
+Of a histogram's own name, le is the bucket into which a row falls: le=\"+Inf\" are
+the rows above the last bound. Of NAME_bucket, le=\"300000\" are the rows that this
+series counts (up to 300000), le!=\"300000\" those that it does not.
 
-The table is read backwards by id. A search ends when it has found enough, after 10000 rows in a row that are older than
---since, or after database.statement_timeout; notes on standard error say how far it came.
+The table is read backwards by id. A search ends when it has found enough, after
+10000 rows in a row that are older than --since, or after
+database.statement_timeout; notes on standard error say how far it came.
 
 Examples:
-  rsolv-exporter rows 'rsolv_validation_executions_total{{repo=\"org/app\",status=\"failed\"}}' --since 24h
+  rsolv-exporter rows --since 24h \\
+    'rsolv_validation_executions_total{{repo=\"org/app\",status=\"failed\"}}'
   the ones over 5 minutes:
-  rsolv-exporter rows 'rsolv_validation_duration_milliseconds_bucket{{le!=\"300000\"}}'
+  rsolv-exporter rows \\
+    'rsolv_validation_duration_milliseconds_bucket{{le!=\"300000\"}}'
   between one and two minutes, as CSV:
-  rsolv-exporter rows 'rsolv_validation_duration_milliseconds{{le=\"120000\"}}' --limit 1000 --format csv"
+  rsolv-exporter rows --format csv --limit 1000 \\
+    'rsolv_validation_duration_milliseconds{{le=\"120000\"}}'"
             )),
         Command::new("buckets")
             .about("Suggest the bounds of a histogram from the values that there are")
@@ -87,19 +96,25 @@ Examples:
             .arg(since().default_value("30d").help("Executions that finished within this time"))
             .after_help(
                 "\
-It prints p50, p90, p95 and p99 of the values, what histogram_quantile makes of them with today's and with the suggested
-bounds, how many values are above the last bound, and the TOML to paste. Quantiles have five significant digits.
-The table is read backwards by id, as by the command rows.
+It prints p50, p90, p95 and p99 of the values, what histogram_quantile makes of
+them with today's and with the suggested bounds, how many values are above the
+last bound, and the TOML to paste. Values are rounded up to five significant
+digits. The table is read backwards by id, as by the command rows.
 
 Examples:
   rsolv-exporter buckets rsolv_validation_duration_milliseconds
-  rsolv-exporter buckets 'rsolv_mitigation_trust_score_value{language=\"ruby\"}' --since 7d",
+  rsolv-exporter buckets --since 7d \\
+    'rsolv_mitigation_trust_score_value{language=\"ruby\"}'",
             ),
         Command::new("backfill")
             .about("Write the history as OpenMetrics with timestamps, for promtool")
-            .arg(Arg::new("from").long("from").value_name("TIME").required(true).help(
-                "The first sample: 2026-01-31, 2026-01-31T12:00:00Z, 30d (ago) or seconds since the epoch",
-            ))
+            .arg(
+                Arg::new("from")
+                    .long("from")
+                    .value_name("TIME")
+                    .required(true)
+                    .help("The first sample: 2026-01-31, 2026-01-31T12:00:00Z, 30d (ago) or seconds since the epoch"),
+            )
             .arg(Arg::new("to").long("to").value_name("TIME").default_value("now").help("The last sample"))
             .arg(
                 Arg::new("step")
@@ -115,25 +130,34 @@ Examples:
                     .value_name("NAME=VALUE")
                     .action(ArgAction::Append)
                     .value_parser(pair)
-                    .help("A label for every series; give job and instance as Prometheus does, so that live series go on"),
+                    .help(
+                        "A label for every series; give job and instance as Prometheus does, so that live series go on",
+                    ),
             )
             .after_help(
                 "\
-Every series has a sample at every step, from one step before its first event (there it is 0) or from --from on: so many
-lines as there are series times steps. Its last value is the live one, less what happened after --to; rows that are gone
-count as before --from, as far as state.file knows them. Gauges of open rows have no history and are left out.
+Every series has a sample at every step, from one step before its first event
+(there it is 0) or from --from on: as many samples as there are series times
+steps. Its last value is the live one, less what happened after --to; rows that
+are gone count as before --from, as far as state.file knows them. Gauges of open
+rows have no history and are left out.
 
-PostgreSQL reads each table once for every list of labels that metrics have (twice with the shipped queries) and sorts it,
-which can take long and, on disk, as much room as there are executions: run it on a replica, with a statement_timeout to
-match. The transaction lasts until all is written. This side holds a few thousand rows, whatever the range.
+PostgreSQL reads each table once for every list of labels that metrics have, once
+more for a gauge of the newest execution, and once more for every list with
+state.file; it sorts what it reads, if need be on disk. Run it on a replica, with
+a statement_timeout to match. The transaction lasts until all is written. This
+side holds a few thousand rows and the totals of what is gone, whatever the
+range.
 
-promtool reads the file once for every two hours of it. Leave out the last three hours (--to 3h): Prometheus still writes
-to the block in memory there. Blocks older than Prometheus' retention are deleted as soon as it sees them.
+promtool reads the file again and again, for every two hours in it. Leave out the
+last three hours (--to 3h): Prometheus still writes to the block in memory there.
+Blocks older than Prometheus' retention are deleted as soon as it sees them.
 
 Example:
-  rsolv-exporter backfill --from 30d --to 3h --label job=rsolv-exporter --label instance=exporter:10060 \\
-    --database.statement-timeout 30m > history.txt
-  promtool tsdb create-blocks-from openmetrics history.txt /var/lib/prometheus/metrics2",
+  rsolv-exporter backfill --from 30d --to 3h --database.statement-timeout 30m \\
+    --label job=rsolv-exporter --label instance=exporter:10060 > history.txt
+  promtool tsdb create-blocks-from openmetrics history.txt \\
+    /var/lib/prometheus/metrics2",
             ),
         Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"),
     ]
@@ -174,4 +198,50 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn pair(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').ok_or("must be NAME=VALUE")?;
     Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::question::Question;
+    use crate::source::Source;
+
+    /// The words of a command in a help text, up to where the shell takes over.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        for (i, part) in line.split('\'').enumerate() {
+            if i % 2 == 1 {
+                words.push(part.to_owned());
+            } else {
+                words.extend(part.split_whitespace().map(str::to_owned));
+            }
+        }
+        words.into_iter().take_while(|word| !["|", ">"].contains(&word.as_str())).collect()
+    }
+
+    #[test]
+    fn every_example_in_the_help_is_valid_and_fits_a_terminal() {
+        let sources = Source::shipped().unwrap();
+        let mut examples = 0;
+        for command in all() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.lines().all(|line| line.chars().count() <= 82), "{}", command.get_name());
+            let joined = help.replace("\\\n", "");
+            for line in joined.lines().map(str::trim).filter(|line| line.starts_with("rsolv-exporter ")) {
+                let matches = super::super::command().try_get_matches_from(words(line));
+                let task = super::super::task(&matches.unwrap_or_else(|e| panic!("{line}: {e}")));
+                let selector = match &task {
+                    Task::Sql(selector) => selector.clone(),
+                    Task::Rows(options) => Some(options.selector.clone()),
+                    Task::Buckets(options) => Some(options.selector.clone()),
+                    _ => None,
+                };
+                if let Some(selector) = selector {
+                    Question::parse(&selector, &sources).unwrap_or_else(|e| panic!("{line}: {e}"));
+                }
+                examples += 1;
+            }
+        }
+        assert!(examples >= 12, "{examples}");
+    }
 }

@@ -55,7 +55,12 @@ impl Listing {
                 cut: i > 2,
             })
             .collect();
-        let row = |row: &Vec<Option<String>>| shown.iter().map(|&i| row[i].clone().unwrap_or_default()).collect();
+        let cell = |row: &[Option<String>], i: usize| match (i, row[i].as_deref().unwrap_or_default()) {
+            // To the second, so that more columns fit.
+            (1, at) => at.split_once('.').map_or(at.to_owned(), |(seconds, _)| format!("{seconds}Z")),
+            (_, text) => text.to_owned(),
+        };
+        let row = |row: &Vec<Option<String>>| shown.iter().map(|&i| cell(row, i)).collect();
         let rows: Vec<Vec<String>> = self.rows.iter().map(row).collect();
         let (mut text, left_out) = table(&columns, &rows, WIDTH);
         if left_out > 0 {

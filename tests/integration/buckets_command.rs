@@ -64,7 +64,7 @@ async fn since_reaches_further_back_and_nothing_is_an_error() {
     let none = format!("{METRIC}{{repo=\"none\"}}");
     let output = run(&["buckets", &none, "--database.url", &url]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("no values within 30days"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no values within 30days"), "{output:?}");
     let output = run(&["buckets", "rsolv_validation_executions_total", "--database.url", &url]).await;
     assert_eq!(output.status.code(), Some(2));
 }

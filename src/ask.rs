@@ -1,0 +1,86 @@
+//! The commands that ask the database about the numbers: `sql`, `rows`, `buckets`, `backfill`.
+
+use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::backfill::{self, BackfillError};
+use crate::cli::Task;
+use crate::config::Settings;
+use crate::db::Failure;
+use crate::gone::Ledgers;
+use crate::question::{Question, Unanswerable};
+use crate::source::Source;
+use crate::{buckets, explain, rows};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// What was asked for does not exist, or makes no sense.
+    #[error("{0}")]
+    Misused(String),
+    /// The database did not answer.
+    #[error(transparent)]
+    Database(#[from] Failure),
+    /// The answer could not be written.
+    #[error("cannot write: {0}")]
+    Write(#[from] io::Error),
+    /// There is nothing to answer with.
+    #[error("{0}")]
+    Nothing(String),
+}
+
+impl From<Unanswerable> for AskError {
+    fn from(error: Unanswerable) -> Self {
+        Self::Misused(error.to_string())
+    }
+}
+
+impl From<BackfillError> for AskError {
+    fn from(error: BackfillError) -> Self {
+        match error {
+            BackfillError::Database(failure) => Self::Database(failure),
+            BackfillError::Write(error) => Self::Write(error),
+        }
+    }
+}
+
+/// Answers on `out`; what else there is to say goes to standard error. Other tasks are not asked here.
+pub async fn run(task: &Task, settings: &Settings, sources: &[Source], out: &mut impl Write) -> Result<(), AskError> {
+    let question = |text: &str| Question::parse(text, sources);
+    match task {
+        Task::Sql(selector) => {
+            let question = selector.as_deref().map(question).transpose()?;
+            let ledgers = Ledgers::load(settings, sources);
+            let text = explain::run(settings, sources, question.as_ref(), &ledgers).await?;
+            out.write_all(text.as_bytes())?;
+        }
+        Task::Rows(options) => {
+            let question = question(&options.selector)?;
+            let ledgers = Ledgers::load(settings, sources);
+            let listing = rows::find(settings, &question, options, &ledgers).await?;
+            out.write_all(listing.render(options.format, &question).as_bytes())?;
+            listing.notes.iter().for_each(|note| eprintln!("{note}"));
+        }
+        Task::Buckets(options) => {
+            let question = question(&options.selector)?;
+            if !question.is_histogram() {
+                let problem = format!("{} is no histogram by its own name, without le", options.selector);
+                return Err(AskError::Misused(problem));
+            }
+            let found = buckets::suggest(settings, &question, options.since).await?;
+            if found.bounds.is_empty() {
+                return Err(AskError::Nothing(found.to_string().trim_end().to_owned()));
+            }
+            out.write_all(found.to_string().as_bytes())?;
+        }
+        Task::Backfill(options) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            let now = i64::try_from(now).unwrap_or(i64::MAX);
+            let timeline = backfill::check(options, sources, now).map_err(AskError::Misused)?;
+            let ledgers = Ledgers::load(settings, sources);
+            backfill::run(settings, sources, &timeline, &options.labels, &ledgers, out).await?;
+        }
+        _ => {}
+    }
+    Ok(out.flush()?)
+}
