@@ -104,8 +104,7 @@ impl Fixture {
         if output.status.success() { Ok(text == "t") } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
     }
 
-    /// Compares the verdicts for each case; expected is `TLS`, `plain`, or the reason of a failure: one of two when the
-    /// server closes the connection at once after its alert, which then may not arrive.
+    /// Compares the verdicts for each case; `expected` is `TLS`, `plain`, or the reason of a failure (or several).
     async fn compare(&self, cases: &[(&str, &str, &str)]) {
         let mut wrong = Vec::new();
         for (user, parameters, expected) in cases {
@@ -119,7 +118,7 @@ impl Fixture {
             if let Err(failure) = &ours {
                 assert!(!failure.message.contains(PASSWORD), "{}", failure.message);
             }
-            if !expected.split('|').any(|expected| verdict == expected) || ours.as_ref().ok() != theirs.as_ref().ok() {
+            if !expected.split('|').any(|expected| expected == verdict) || ours.as_ref().ok() != theirs.as_ref().ok() {
                 wrong.push(format!("{user} {parameters}: expected {expected}\n  ours   {ours:?}\n  libpq  {theirs:?}"));
             }
         }
@@ -168,6 +167,7 @@ async fn the_same_verdicts_as_libpq() {
             ("certified", "host=db.example&sslmode=require&sslcert=DIR/client.crt&sslkey=DIR/client.key", "TLS"),
             ("certified", "host=db.example&sslmode=require", "auth"),
             ("certified", "host=db.example&sslmode=require&sslcert=DIR/somebody.crt&sslkey=DIR/somebody.key", "auth"),
+            // With TLS 1.3 the server refuses after the handshake, and its reset can overtake its reason.
             ("certified", "host=db.example&sslmode=require&sslcert=DIR/self.crt&sslkey=DIR/self.key", "tls|connect"),
             ("certified", "host=db.example&sslmode=require&sslcert=DIR/client.crt&sslkey=DIR/self.key", "tls"),
         ])
