@@ -56,11 +56,18 @@ async fn columns_of_the_databases_own_types() {
     db.insert(crate::support::execution::Validation::completed(repo, "{}")).await;
     let pooler = PgBouncer::to(db.cluster().port()).unwrap();
     let url = db.url_through(pooler.port()).replace("postgres@", &format!("{}@", role()));
-    for _ in 0..3 {
-        let arguments = ["once", "--database.url", &url, "--queries.dir", dir.path().to_str().unwrap()];
-        let output = exporter::run(&arguments).await;
+    let settings = ["--database.url", &url, "--queries.dir", dir.path().to_str().unwrap()];
+    for (command, said) in [
+        (&["once"][..], "by_status_total{status=\"completed\"} 1\n"),
+        (&["once"], "by_status_total{status=\"completed\"} 1\n"),
+        (&["check"], "enum"),
+        (&["check"], "enum"),
+        (&["rows", "by_status_total"], "completed"),
+        (&["rows", "by_status_total"], "completed"),
+    ] {
+        let output = exporter::run(&[command, &settings].concat()).await;
         let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(text.contains("by_status_total{status=\"completed\"} 1\n"), "{text}{errors}");
+        assert!(output.status.success() && text.contains(said), "{command:?}: {text}{errors}");
     }
 }
 
