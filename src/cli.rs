@@ -40,7 +40,12 @@ pub fn command() -> Command {
         if !key.default.is_empty() {
             help.push_str(&format!(" [default: {}]", key.default));
         }
-        let arg = Arg::new(key.name).long(key.flag()).help(help).global(true).value_name(value_name(key.name));
+        let arg = Arg::new(key.name)
+            .long(key.flag())
+            .help(help)
+            .global(true)
+            .value_name(value_name(key.name))
+            .help_heading("Settings");
         if key.default == "false" {
             arg.num_args(0..=1).default_missing_value("true").require_equals(true)
         } else {
@@ -55,7 +60,14 @@ pub fn command() -> Command {
              --poll.interval) or a key of the file (interval under [poll]); in this order the first counts.\n\n\
              Example:\n  rsolv-exporter --database.url postgres://exporter@localhost:5432/rsolv",
         )
-        .arg(Arg::new("config.file").long("config.file").value_name("FILE").help("Settings in TOML").global(true))
+        .arg(
+            Arg::new("config.file")
+                .long("config.file")
+                .value_name("FILE")
+                .help("Settings in TOML")
+                .global(true)
+                .help_heading("Settings"),
+        )
         .args(keys)
         .subcommands(commands::all())
         .arg(Arg::new("help").short('h').long("help").action(ArgAction::HelpLong).help("Print help").global(true))
