@@ -8,6 +8,7 @@ mod random;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alerting;
 mod births;
 mod definitions;
 mod demo_runs;
