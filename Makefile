@@ -1,9 +1,9 @@
 # The two commands of the README are `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e test-soak set-up lint golden dist deny clean
+.PHONY: help demo test test-e2e test-soak test-postgres-versions set-up lint golden dist deny clean
 
 help: ## Say what there is
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-23s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## See it work on a throwaway PostgreSQL (Ctrl-C ends it)
 	@tests/setup.sh build postgres
@@ -23,6 +23,9 @@ test-e2e: set-up ## Alerts and dashboards, from failing executions to the page (
 test-soak: ## Many concurrent writers, with 20 seeds (about 4 minutes)
 	@tests/setup.sh postgres
 	RSOLV_SOAK_SEEDS=20 cargo test --locked --test integration soak -- --nocapture
+
+test-postgres-versions: ## The integration tests on PostgreSQL 13 to 18, fetched by npm (about 60 MB each)
+	@tests/postgres-versions.sh
 
 lint: ## Static checks
 	cargo fmt --check

@@ -1,68 +1,25 @@
-//! The command `check`: settings, definitions and privileges against the real database, as a table for people.
+//! The command `check`: settings, definitions and privileges against the real database, and what it finds there.
 
-use std::fmt;
+mod plan;
+mod privileges;
+mod references;
+mod report;
+mod sample;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use report::{Clock, Line, Report};
 
 use crate::config::Settings;
-use crate::db::{Failure, Reason, Session, lacking};
+use crate::db::{Failure, Opening, Reason, Session, lacking};
 use crate::ledger::Probe;
 use crate::source::Source;
 use crate::sql;
 
-/// So many of the newest rows are read to see that the statement of a poll works.
-const SAMPLE: i64 = 1000;
-
-/// What was found.
-#[derive(Debug, Default)]
-pub struct Report {
-    database: String,
-    server: String,
-    sources: Vec<Line>,
-    /// Things that make numbers wrong or absent, with what to do.
-    problems: Vec<String>,
-    /// Things worth knowing.
-    warnings: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Line {
-    name: String,
-    rows: Option<i64>,
-    columns: usize,
-    metrics: usize,
-    good: bool,
-}
-
-impl Report {
-    /// Whether the exporter would work.
-    pub fn is_good(&self) -> bool {
-        self.problems.is_empty()
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "database  {}", self.database)?;
-        if !self.server.is_empty() {
-            writeln!(f, "server    PostgreSQL {}", self.server)?;
-        }
-        if !self.sources.is_empty() {
-            let width = self.sources.iter().map(|line| line.name.len()).max().unwrap_or_default().max(6);
-            writeln!(f, "\n{:width$}  {:>14}  {:>7}  {:>7}", "source", "rows (about)", "columns", "metrics")?;
-            for line in &self.sources {
-                let rows = line.rows.map_or("-".to_owned(), |rows| rows.to_string());
-                let state = if line.good { "ok" } else { "FAILS" };
-                writeln!(f, "{:width$}  {rows:>14}  {:>7}  {:>7}  {state}", line.name, line.columns, line.metrics)?;
-            }
-        }
-        for (title, list) in [("problems", &self.problems), ("warnings", &self.warnings)] {
-            if !list.is_empty() {
-                writeln!(f, "\n{title}")?;
-                list.iter().try_for_each(|item| writeln!(f, "  - {}", item.replace('\n', "\n    ")))?;
-            }
-        }
-        writeln!(f, "\n{}", if self.is_good() { "All good." } else { "Not good: see the problems." })
-    }
-}
+/// So many of the newest rows are read to see that the statement of a poll works, and what they hold.
+const SAMPLE: i64 = 10_000;
+/// A larger difference of clocks is worth a warning, in seconds.
+const CLOCKS: f64 = 5.0;
 
 /// Checks everything that can be checked without changing anything.
 pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
@@ -86,11 +43,25 @@ pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
             }
         }
     }
+    report.good = report.problems.is_empty();
     report
 }
 
 async fn server(report: &mut Report, session: &Session) -> Result<(), Failure> {
-    session.begin().await?;
+    let before = now();
+    let Opening { position, clock } = session.begin().await?;
+    let after = now();
+    let difference =
+        Clock { ahead_seconds: clock - (before + after) / 2.0, uncertainty_seconds: (after - before) / 2.0 };
+    report.clock = Some(difference);
+    report.standby = position.standby;
+    if difference.ahead_seconds.abs() > CLOCKS + difference.uncertainty_seconds {
+        report.warnings.push(format!(
+            "the database's clock is {:+.1} s from this machine's: times in metrics are the\n\
+             database's, and Prometheus compares them with its own. Synchronise the clocks (NTP).",
+            difference.ahead_seconds
+        ));
+    }
     let row = session.one("SELECT current_setting('server_version'), current_setting('is_superuser') = 'on'").await?;
     report.server = row.try_get(0).unwrap_or_default();
     if row.try_get(1).unwrap_or(false) {
@@ -100,11 +71,10 @@ async fn server(report: &mut Report, session: &Session) -> Result<(), Failure> {
 }
 
 async fn check_source(report: &mut Report, settings: &Settings, session: &Session, source: &Source) -> Line {
-    let mut line =
-        Line { name: source.name.clone(), rows: None, columns: 0, metrics: source.metrics.len(), good: false };
-    match try_source(session, source, &mut line).await {
-        Ok(lacking) if lacking.is_empty() => line.good = true,
-        Ok(lacking) => report.problems.extend(lacking),
+    let mut line = Line { name: source.name.clone(), metrics: source.metrics.len(), ..Line::default() };
+    match try_source(report, settings, session, source, &mut line).await {
+        Ok(problems) if problems.is_empty() => line.good = true,
+        Ok(problems) => report.problems.extend(problems),
         Err(failure) => report.problems.push(explain(settings, &failure)),
     }
     // Whatever failed, the next source begins anew.
@@ -112,20 +82,88 @@ async fn check_source(report: &mut Report, settings: &Settings, session: &Sessio
     line
 }
 
-async fn try_source(session: &Session, source: &Source, line: &mut Line) -> Result<Vec<String>, Failure> {
+async fn try_source(
+    report: &mut Report,
+    settings: &Settings,
+    session: &Session,
+    source: &Source,
+    line: &mut Line,
+) -> Result<Vec<String>, Failure> {
     session.begin().await?;
+    let role = session.one("SELECT quote_ident(current_user), current_setting('is_superuser') = 'on'").await?;
+    let user: String = role.try_get(0).map_err(|e| Failure::of_query(&e))?;
+    let found = privileges::privileges(session, source, &user).await?;
+    if !found.grants.is_empty() {
+        let grants = found.grants.join("\n");
+        return Ok(vec![format!("{}.sql: the role may not read all that it must\n-> {grants}", source.name)]);
+    }
+    if !found.writable.is_empty() && !role.try_get(1).unwrap_or(false) {
+        let tables = found.writable.join(", ");
+        report.warnings.push(format!(
+            "the role can change {tables}, and only needs to read\n\
+             -> REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {tables} FROM {user};\n\
+             or a role of its own, see deploy/postgres/"
+        ));
+    }
+    if let Some(sequence) = &source.sequence
+        && !session.may_read_sequence(sequence).await?
+    {
+        report.warnings.push(format!(
+            "the role may not read the sequence {sequence}: ids that start again, as after\n\
+             TRUNCATE … RESTART IDENTITY, go unnoticed\n-> GRANT SELECT ON SEQUENCE {sequence} TO {user};"
+        ));
+    }
     let columns = session.describe(source).await?;
     line.columns = columns.len();
     let lacking = lacking(source, &columns);
     if !lacking.is_empty() {
         return Ok(lacking);
     }
-    let (rows, newest) = session.extent(source).await?;
-    line.rows = Some(rows);
-    let above = newest.map(|id| id.saturating_sub(SAMPLE));
+    let (rows, _) = session.extent(source).await?;
+    line.rows_estimated = Some(rows);
+    // The smallest of the newest ids, however many ids were skipped between them.
+    let newest = format!(
+        "SELECT min(id)::int8 FROM (SELECT id FROM (\n{}\n) AS execution ORDER BY execution.id DESC LIMIT {SAMPLE}) AS newest",
+        source.sql
+    );
+    let lowest: Option<i64> = session.one(&newest).await?.try_get(0).map_err(|e| Failure::of_query(&e))?;
+    let Some(lowest) = lowest else {
+        report.warnings.push(format!("{}.sql: there are no rows yet", source.name));
+        return Ok(Vec::new());
+    };
+    let above = lowest.checked_sub(1);
     let probe = Probe { above, limit: SAMPLE as usize, ..Probe::default() };
-    session.answer(source, &columns, &probe).await?;
+    let groups = session.answer(source, &columns, &probe).await?;
+    let mut sample = sample::of_groups(source, &probe, groups, settings.series.limit)?;
+    sample.rejected = sample::rejected(session, source, &columns, lowest).await?;
+    let plan = plan::plan(session, source, &columns, &probe).await?;
+    warn(report, source, &plan, &sample);
+    line.plan = Some(plan);
+    line.sample = Some(sample);
     Ok(Vec::new())
+}
+
+/// What makes polls dear or leaves values out.
+fn warn(report: &mut Report, source: &Source, plan: &plan::Plan, sample: &sample::Sample) {
+    for scan in plan.scans.iter().filter(|scan| scan.is_whole() && scan.rows > 10 * SAMPLE.unsigned_abs()) {
+        report.warnings.push(format!(
+            "{}.sql: every poll reads the whole of {} ({} rows): is the column \"id\" its primary key, unchanged?",
+            source.name, scan.table, scan.rows
+        ));
+    }
+    let rejected: i64 = sample.rejected.iter().map(|rejected| rejected.rows).sum();
+    if rejected > 0 {
+        report.warnings.push(format!(
+            "{}: {rejected} values of the newest {} rows are rejected, as shown above:\n\
+             left out of sums and histograms, and counted in rsolv_exporter_rejected_values_total",
+            source.name, sample.rows
+        ));
+    }
+}
+
+/// Seconds since the epoch by this machine's clock.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// A failure with what to do about it.
@@ -139,6 +177,10 @@ fn explain(settings: &Settings, failure: &Failure) -> String {
         }
         Reason::Auth => "check the user and the password in database.url or database.password_file".to_owned(),
         Reason::Tls => "check sslmode and the certificates named in database.url".to_owned(),
+        Reason::Privilege if failure.message.contains("row-level security") => {
+            let user = sql::ident(settings.target.user());
+            format!("the table shows only some rows to {user}: give it a policy for all of them, or BYPASSRLS")
+        }
         Reason::Privilege => {
             let user = sql::ident(settings.target.user());
             match failure.denied() {
@@ -157,6 +199,7 @@ fn explain(settings: &Settings, failure: &Failure) -> String {
             "is it the right database? Else change the SELECT, in a directory named by queries.dir".to_owned()
         }
         Reason::Lock => "another session holds a lock on the table, such as a migration's: try again".to_owned(),
+        Reason::Duplicate => "change the SELECT so that each execution is one row".to_owned(),
         _ => "run again with --log.level debug to see the server's own words".to_owned(),
     };
     format!("{failure}\n-> {remedy}")

@@ -1,24 +1,53 @@
 //! The command line: flags made from the table of settings, and the commands.
 
+mod commands;
+
 use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{KEYS, Settings, load};
+use crate::{backfill, buckets, rows};
 
 /// What the user wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Task {
     /// Poll and serve until told to stop.
     Serve,
-    /// Check everything against the real database.
-    Check,
+    /// Check everything against the real database; as JSON or for people.
+    Check {
+        /// As JSON.
+        json: bool,
+    },
     /// One poll, exposition on standard output.
     Once,
-    /// Print the statements of a poll.
-    Sql,
+    /// Print the statements of a poll, or the one that gives a number.
+    Sql(Option<String>),
+    /// List the executions behind a series.
+    Rows(rows::Options),
+    /// Suggest the bounds of a histogram.
+    Buckets(buckets::Options),
+    /// Write the history with timestamps.
+    Backfill(backfill::Options),
     /// Ask the running exporter whether it works.
     Healthcheck,
+}
+
+impl Task {
+    /// Whether it compares the tables with the state file.
+    pub fn asks_what_is_gone(&self) -> bool {
+        matches!(self, Self::Sql(_) | Self::Rows(_) | Self::Backfill(_))
+    }
+
+    /// The selector that the user gave.
+    pub fn selector(&self) -> Option<&str> {
+        match self {
+            Self::Sql(selector) => selector.as_deref(),
+            Self::Rows(options) => Some(&options.selector),
+            Self::Buckets(options) => Some(&options.selector),
+            _ => None,
+        }
+    }
 }
 
 /// The command line.
@@ -45,11 +74,7 @@ pub fn command() -> Command {
         )
         .arg(Arg::new("config.file").long("config.file").value_name("FILE").help("Settings in TOML").global(true))
         .args(keys)
-        .subcommand(Command::new("serve").about("Poll and serve metrics until told to stop (the default)"))
-        .subcommand(Command::new("check").about("Check settings, queries and privileges against the real database"))
-        .subcommand(Command::new("once").about("Poll once and print the metrics"))
-        .subcommand(Command::new("sql").about("Print the statements of a poll, to paste into psql"))
-        .subcommand(Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"))
+        .subcommands(commands::all())
         .arg(Arg::new("help").short('h').long("help").action(ArgAction::HelpLong).help("Print help").global(true))
         .disable_help_flag(true)
 }
@@ -70,12 +95,9 @@ fn value_name(key: &str) -> &'static str {
 
 /// The task of a parsed command line.
 pub fn task(matches: &ArgMatches) -> Task {
-    match matches.subcommand_name() {
-        Some("check") => Task::Check,
-        Some("once") => Task::Once,
-        Some("sql") => Task::Sql,
-        Some("healthcheck") => Task::Healthcheck,
-        _ => Task::Serve,
+    match matches.subcommand() {
+        Some((name, matches)) => commands::task(name, matches),
+        None => Task::Serve,
     }
 }
 

@@ -8,4 +8,4 @@ mod tls;
 
 pub use connect::Target;
 pub use failure::{Failure, Reason};
-pub use session::{Opening, Position, Session, Timeouts, lacking};
+pub use session::{Lossy, Opening, Parameter, Position, Session, Timeouts, in_file, lacking};

@@ -4,20 +4,78 @@ use std::fmt::Write;
 
 use crate::config::Settings;
 use crate::db::Failure;
-use crate::ledger::Probe;
-use crate::source::Source;
+use crate::gone::{self, Ledgers};
+use crate::ledger::{Ledger, OVERFLOW, Probe};
+use crate::poll::FIRST_LIMIT;
+use crate::question::Question;
+use crate::source::{Kind, Source};
 use crate::sql;
 
-/// The statement of each source as a first poll would run it, without a limit.
-pub async fn statements(settings: &Settings, sources: &[Source]) -> Result<String, Failure> {
+/// The statements of a poll, or the one that answers a question.
+pub async fn run(
+    settings: &Settings,
+    sources: &[Source],
+    question: Option<&Question<'_>>,
+    ledgers: &Ledgers,
+) -> Result<String, Failure> {
+    match question {
+        Some(question) => number(settings, question, ledgers).await,
+        None => poll(settings, sources, ledgers).await,
+    }
+}
+
+/// The transaction of a poll: of the next one with these ledgers, or of the first one without.
+async fn poll(settings: &Settings, sources: &[Source], ledgers: &Ledgers) -> Result<String, Failure> {
     let session = settings.target.connect().await?;
-    session.begin().await?;
-    let mut text = String::new();
+    let clock = session.begin().await?.clock;
+    let mut text = settings.target.timeouts().opening().replace("; ", ";\n") + ";\n\n";
     for source in sources {
         let columns = session.describe(source).await?;
-        let probe = Probe { limit: i64::MAX as usize, ..Probe::default() };
+        let empty = Ledger::new(source.shape(settings.series.limit));
+        let ledger = ledgers.of(&session, source).await?.unwrap_or(&empty);
+        let probe: Probe = ledger.probe((clock * 1000.0) as i64, FIRST_LIMIT);
         let _ = writeln!(text, "-- {}\n{};\n", source.name, sql::poll_filled_in(source, &columns, &probe));
     }
     session.end().await?;
+    Ok(text + "COMMIT;\n")
+}
+
+/// One statement that gives a number, with comments about it; and how many counted rows are gone, if a ledger tells.
+async fn number(settings: &Settings, question: &Question<'_>, ledgers: &Ledgers) -> Result<String, Failure> {
+    let session = settings.target.connect().await?;
+    session.begin().await?;
+    let columns = session.describe(question.source).await?;
+    let ledger = ledgers.of(&session, question.source).await?;
+    let mut text = format!("-- {}\n", question.selector);
+    let mut say = |line: &str| _ = writeln!(text, "-- {line}");
+    if question.metric.kind == Kind::Newest {
+        say("When the newest execution finished, in seconds since 1970-01-01 UTC.");
+    } else if !question.is_pinned() {
+        say("One row per series; the last row, without labels, is their sum.");
+    }
+    if !question.ignored.is_empty() {
+        say(&format!("Prometheus adds these labels, the rows know nothing of them: {}.", question.ignored.join(", ")));
+    }
+    if ledger.is_none() && question.matchers.iter().any(|m| m.value.contains(OVERFLOW)) {
+        say(&format!("Which rows were counted under {OVERFLOW}, only the state file (state.file) knows."));
+    }
+    match ledger {
+        None => {}
+        Some(ledger) => match gone::compare(&session, question, &columns, ledger).await {
+            Ok(Some(compared)) => match compared.difference() {
+                Some(difference) => say(&format!(
+                    "The state file has {}, the rows that it counted and that are still there give {}:\n\
+                     -- {difference} of it is from rows that were deleted or changed after they were counted.",
+                    compared.counted, compared.there
+                )),
+                None => say("The state file has the same number: no row that was counted is gone."),
+            },
+            Ok(None) => {}
+            // The statement is worth printing all the same.
+            Err(failure) => say(&format!("How many counted rows are gone is not known: {failure}")),
+        },
+    }
+    say("The exporter reads with search_path = public, pg_temp.");
+    let _ = writeln!(text, "{};", sql::series::number(question, &columns, gone::sets(ledger), None));
     Ok(text)
 }

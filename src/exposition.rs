@@ -41,13 +41,40 @@ pub struct Encoder {
     /// Whether OpenMetrics carries `_created`.
     created: bool,
     family: String,
+    /// What follows the value of a sample: nothing, or a blank and a timestamp.
+    stamp: String,
     out: String,
 }
 
 impl Encoder {
     /// An encoder; `created` says whether OpenMetrics carries `_created` samples.
     pub fn new(format: Format, created: bool) -> Self {
-        Self { format, created: created && format == Format::OpenMetrics, family: String::new(), out: String::new() }
+        let (family, stamp) = (String::new(), String::new());
+        Self { format, created: created && format == Format::OpenMetrics, family, stamp, out: String::new() }
+    }
+
+    /// Gives the samples that follow an OpenMetrics timestamp, in milliseconds since the epoch.
+    pub fn at(&mut self, ms: i64) {
+        self.stamp.clear();
+        let _ = match ms.rem_euclid(1000) {
+            0 => write!(self.stamp, " {}", ms / 1000),
+            fraction => write!(self.stamp, " {}.{fraction:03}", ms.div_euclid(1000)),
+        };
+    }
+
+    /// Takes out what was written since the last time.
+    pub fn take(&mut self) -> String {
+        std::mem::take(&mut self.out)
+    }
+
+    /// How many bytes [`Encoder::take`] would give.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing was written since the last time.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
     }
 
     /// The text so far, without an end mark.
@@ -109,22 +136,26 @@ impl Encoder {
         }
         self.out.push(' ');
         number(&mut self.out, value);
+        self.out.push_str(&self.stamp);
         self.out.push('\n');
     }
 
-    /// `le` as the Go client writes it, so that series go on when an exporter changes; OpenMetrics wants a float.
+    /// OpenMetrics wants a float.
     fn bound(&self, bound: f64) -> String {
-        if bound.is_infinite() {
-            return "+Inf".to_owned();
-        }
-        let scientific = format!("{bound:e}");
-        let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or_default();
-        if !(-4..6).contains(&exponent) {
-            return exponential(bound);
-        }
-        let text = format!("{bound}");
-        if self.format == Format::OpenMetrics && !text.contains('.') { format!("{text}.0") } else { text }
+        let text = le(bound);
+        let is_float = text.contains(['.', 'e', 'I']);
+        if self.format == Format::OpenMetrics && !is_float { format!("{text}.0") } else { text }
     }
+}
+
+/// `le` as the Go client writes it, so that series go on when an exporter changes.
+pub fn le(bound: f64) -> String {
+    if bound.is_infinite() {
+        return "+Inf".to_owned();
+    }
+    let scientific = format!("{bound:e}");
+    let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or_default();
+    if (-4..6).contains(&exponent) { format!("{bound}") } else { exponential(bound) }
 }
 
 /// A number as short as it can be without losing a bit.

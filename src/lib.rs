@@ -10,6 +10,7 @@
 //! | [`cli`], [`config`] | command line; settings from flags, environment, file and defaults, checked as a whole | reads files |
 //! | [`source`] | an event table: a SELECT and the metrics over its columns, checked | reads files |
 //! | [`sql`] | composes the statements around the SELECT | pure |
+//! | [`selector`], [`question`] | PromQL selectors, and which metric and rows they mean | pure |
 //! | [`db`] | one connection, one read-only transaction a poll, rows into own types, failures into reasons | PostgreSQL |
 //! | [`ledger`] | what has been counted; totals that only grow | pure |
 //! | [`poll`], [`backoff`] | the loop: read, count, publish; waiting after failures | through [`db`] |
@@ -19,7 +20,9 @@
 //! | [`metrics`] | the exporter's metrics about itself | pure |
 //! | [`status`] | what the status page shows beside them | pure |
 //! | [`web`] | connections, TLS, users, routes, the status page | HTTP |
-//! | [`serve`], [`once`], [`check`], [`explain`], [`healthcheck`] | the commands | |
+//! | [`serve`], [`once`], [`check`], [`explain`], [`rows`], [`buckets`], [`backfill`], [`healthcheck`] | the commands | |
+//! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] |
+//! | [`table`] | tables for a terminal | pure |
 //! | [`log`], [`notify`] | where log lines go; what the service manager is told | standard error, a socket |
 //!
 //! # Invariants
@@ -31,13 +34,16 @@
 //! - No text that reaches a log, an error, a metric or a page holds a password or the contents of a row.
 #![deny(missing_docs)]
 
+pub mod backfill;
 pub mod backoff;
+pub mod buckets;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod db;
 pub mod explain;
 pub mod exposition;
+pub mod gone;
 pub mod healthcheck;
 pub mod ledger;
 pub mod log;
@@ -46,9 +52,14 @@ pub mod notify;
 pub mod once;
 pub mod poll;
 pub mod published;
+pub mod question;
+pub mod rows;
+pub mod selector;
 pub mod serve;
 pub mod source;
 pub mod sql;
 pub mod state;
 pub mod status;
+pub mod table;
+pub mod walk;
 pub mod web;

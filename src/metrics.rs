@@ -101,7 +101,7 @@ impl Metrics {
             rows: own(&registry, IntCounterVec::new(opts("rows_counted_total", "Executions counted."), &["source"])),
             gaps: own(
                 &registry,
-                IntGaugeVec::new(opts("gaps", "Ranges of ids below the largest that no poll has seen."), &["source"]),
+                IntGaugeVec::new(opts("gaps", "Ranges of skipped ids that are being looked for."), &["source"]),
             ),
             gaps_dropped: own(
                 &registry,
@@ -184,7 +184,8 @@ impl Metrics {
         raise(&self.rewinds, &name, ledger.rewinds());
         raise(&self.gaps_dropped, &name, ledger.gaps_dropped());
         self.series.with_label_values(&name).set(ledger.sets().len() as i64);
-        self.gaps.with_label_values(&name).set(ledger.gaps().len() as i64);
+        let gaps = ledger.gaps().iter().filter(|gap| !gap.is_wide()).count();
+        self.gaps.with_label_values(&name).set(gaps as i64);
     }
 
     /// Everything, for an exposition.

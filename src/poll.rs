@@ -24,9 +24,10 @@ use crate::published::{Page, Published};
 use crate::source::Source;
 use announce::Announcer;
 use keep::Keeper;
+pub use read::is_other;
 
 /// Rows read by the first statement of a source; later ones adapt to how long it took.
-const FIRST_LIMIT: usize = 20_000;
+pub const FIRST_LIMIT: usize = 20_000;
 /// Fewer rows than this are not worth a statement.
 const MIN_LIMIT: usize = 500;
 /// More rows than this would hold too many ids at once.
@@ -152,7 +153,8 @@ impl Poller {
         let mut reading = all.clone();
         loop {
             // When this fails, what earlier chunks brought is in the ledgers, and is shown after the next poll.
-            let more = self.read(&reading, &mut failures).await?;
+            // It is not one source that failed then: the connection is given up, whatever the reason.
+            let more = self.read(&reading, &mut failures).await.map_err(Failure::losing)?;
             if more.is_empty() && reading == all {
                 break;
             }

@@ -1,9 +1,13 @@
 //! Composes the statements around the SELECT of a source. Pure text; nothing here talks to a database.
 
+pub mod history;
+pub mod series;
+pub mod view;
+
 use std::collections::BTreeMap;
 
 use crate::ledger::Probe;
-use crate::source::{Count, Source, Value};
+use crate::source::{Count, Source, Sum, Value};
 
 /// White space that is trimmed from labels and from numbers that came as strings.
 const SPACE: &str = r"E' \t\n\r\f\x0B'";
@@ -49,12 +53,12 @@ pub fn names(source: &Source) -> (String, usize) {
     (format!("{before}{}{NONE_END}) AS execution", source.sql), before.chars().count())
 }
 
-/// A query that returns the types of these columns of the SELECT as text, without reading the table.
+/// A query that returns the object ids of the types of these columns of the SELECT, without reading the table.
 ///
 /// The driver would look up types that it does not know by prepared statements, which break behind a pooler.
 pub fn types(source: &Source, names: &[String]) -> String {
-    let types: Vec<String> = names.iter().map(|n| format!("pg_typeof(execution.{})::text", ident(n))).collect();
-    format!("SELECT ARRAY[{}]::text[] {NONE}{}{NONE_END}", types.join(", "), source.sql)
+    let types: Vec<String> = names.iter().map(|n| format!("pg_typeof(execution.{})::oid::int8", ident(n))).collect();
+    format!("SELECT ARRAY[{}]::int8[] {NONE}{}{NONE_END}", types.join(", "), source.sql)
 }
 
 /// Around a SELECT: one row, with its columns all NULL.
@@ -72,10 +76,7 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     let labels: Vec<String> = source.labels.iter().chain(&source.by).map(|l| ident(l)).collect();
     let values = |f: &dyn Fn(&Value) -> String| source.values.iter().map(f).collect::<Vec<_>>();
     let counts = source.counts.iter().map(|c| count(source, c)).collect();
-    let sums = source.sums.iter().map(|sum| {
-        let filter = sum.only.as_ref().map(|c| format!(" AND {}", ident(c))).unwrap_or_default();
-        format!("coalesce(sum({}) FILTER (WHERE done{filter}), 0)::float8", valid(&source.values[sum.value]))
-    });
+    let sums = source.sums.iter().map(|s| sum(source, s));
     let rejected = values(&|v| rejection(v, columns));
 
     let mut outer: Vec<String> = labels.clone();
@@ -147,6 +148,11 @@ fn valid(value: &Value) -> String {
     ident(&format!("{} (valid)", value.column))
 }
 
+fn sum(source: &Source, sum: &Sum) -> String {
+    let filter = sum.only.as_ref().map(|c| format!(" AND {}", ident(c))).unwrap_or_default();
+    format!("coalesce(sum({}) FILTER (WHERE done{filter}), 0)::float8", valid(&source.values[sum.value]))
+}
+
 fn count(source: &Source, count: &Count) -> String {
     let mut conditions = vec!["done".to_owned()];
     if let Some(value) = count.value {
@@ -205,13 +211,52 @@ fn number(value: &Value, columns: &Columns) -> String {
 
 /// How many values there are that are no valid number: not NULL, JSON null or the empty string, and yet without one.
 fn rejection(value: &Value, columns: &Columns) -> String {
+    format!("count(*) FILTER (WHERE done AND {} IS NULL AND {})", valid(value), present(value, columns))
+}
+
+/// That a value is there: not NULL, JSON null or the empty string.
+fn present(value: &Value, columns: &Columns) -> String {
     let column = ident(&value.column);
     let missing = match columns.get(&value.column) {
         Some(ColumnType::Number) => String::new(),
         Some(ColumnType::Json) => format!(" AND {column}::jsonb NOT IN ('null', '\"\"')"),
         _ => format!(" AND {column}::text <> ''"),
     };
-    format!("count(*) FILTER (WHERE done AND {} IS NULL AND {column} IS NOT NULL{missing})", valid(value))
+    format!("{column} IS NOT NULL{missing}")
+}
+
+/// In words why the value of a done row is rejected; NULL when it is not.
+fn why(value: &Value, columns: &Columns) -> String {
+    let column = ident(&value.column);
+    let (min, max) = (value.min, value.max);
+    let bounds = |x: &str| {
+        format!(
+            "CASE WHEN {x} < {min} THEN 'is below {min}' WHEN {x} > {max} THEN 'is above {max}' ELSE 'is not whole' END"
+        )
+    };
+    let string = |text: &str| {
+        let trimmed = format!("btrim({text}, {SPACE})");
+        format!(
+            "CASE WHEN length({trimmed}) > {MAX_DIGITS} THEN 'is too long for a number' WHEN {trimmed} !~ {NUMBER} \
+             THEN 'is text that is no number' ELSE {} END",
+            bounds(&format!("{trimmed}::numeric"))
+        )
+    };
+    let reason = match columns.get(&value.column) {
+        Some(ColumnType::Number) => bounds(&column),
+        Some(ColumnType::Json) => {
+            let json = format!("{column}::jsonb");
+            format!(
+                "CASE jsonb_typeof({json}) WHEN 'number' THEN {} WHEN 'string' THEN {} \
+                 WHEN 'boolean' THEN 'is true or false' ELSE 'is an ' || jsonb_typeof({json}) END",
+                bounds(&format!("({json})::numeric")),
+                string(&format!("({json} #>> '{{}}')")),
+            )
+        }
+        _ => string(&format!("{column}::text")),
+    };
+    let valid = number(value, columns);
+    format!("CASE WHEN done AND {} AND ({valid}) IS NULL THEN {reason} END", present(value, columns))
 }
 
 #[cfg(test)]

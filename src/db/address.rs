@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, TargetSessionAttrs};
 
 /// A parsed URL.
 #[derive(Clone)]
@@ -30,15 +30,17 @@ pub struct Tls {
     pub key: Option<PathBuf>,
 }
 
-/// `sslmode`.
+/// `sslmode`. In each the certificate has to be a trusted one when `sslrootcert` is set, as libpq has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Never TLS.
     Disable,
-    /// TLS if the server offers it, with any certificate.
+    /// TLS if the server wants no connection without it.
+    Allow,
+    /// TLS if the server offers it, and without TLS if that does not work.
     #[default]
     Prefer,
-    /// TLS, with any certificate, or with a trusted one when `sslrootcert` is set.
+    /// TLS, with any certificate.
     Require,
     /// TLS with a trusted certificate.
     VerifyCa,
@@ -61,8 +63,8 @@ pub enum Server {
     PreferStandby,
 }
 
-/// Parameters that Ecto and Postgrex take from a URL, and that mean nothing here.
-const ECTO: [&str; 9] = [
+/// Parameters that mean nothing here: of Ecto and Postgrex, and some of libpq.
+const IGNORED: [&str; 13] = [
     "pool",
     "pool_size",
     "pool_timeout",
@@ -72,6 +74,27 @@ const ECTO: [&str; 9] = [
     "queue_interval",
     "prepare",
     "socket_options",
+    "sslcompression",
+    "fallback_application_name",
+    "krbsrvname",
+    "gsslib",
+];
+
+/// libpq's parameters that would mean something; a connection without them could be another one than is wanted.
+const REFUSED: [&str; 13] = [
+    "client_encoding",
+    "passfile",
+    "service",
+    "sslpassword",
+    "sslcrl",
+    "sslcrldir",
+    "sslcertmode",
+    "sslsni",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+    "requirepeer",
+    "require_auth",
+    "gssdelegation",
 ];
 
 impl Address {
@@ -82,10 +105,22 @@ impl Address {
         let (base, parameters) = if is_url { split_url(text)? } else { (String::new(), split_pairs(text)?) };
         let mut address = Self { config: Config::new(), tls: Tls::default(), server: Server::Any };
         let mut rest = Vec::new();
+        // Without sslmode: Ecto's `ssl` says what it can. And the system's authorities vouch for anybody, so that, as in
+        // libpq, they are good only together with the host's name.
+        let has = |key: &str, value: &str| parameters.iter().any(|(k, v)| k == key && v == value);
+        let system = has("sslrootcert", "system");
+        address.tls.mode = match has("ssl", "true") {
+            _ if system => Mode::VerifyFull,
+            true => Mode::Require,
+            false => Mode::default(),
+        };
         for (key, value) in parameters {
             if !address.take(&key, &value)? {
                 rest.push((key, value));
             }
+        }
+        if system && address.tls.mode != Mode::VerifyFull {
+            return Err("sslrootcert=system needs sslmode=verify-full".to_owned());
         }
         let text = if is_url { join_url(&base, &rest) } else { join_pairs(&rest) };
         address.config = Config::from_str(&text).map_err(|e| explain(&e))?;
@@ -101,11 +136,11 @@ impl Address {
         if is_socket && !address.config.get_hosts().is_empty() {
             address.tls.mode = Mode::Disable;
         }
-        address.config.ssl_mode(match address.tls.mode {
-            Mode::Disable => SslMode::Disable,
-            Mode::Prefer => SslMode::Prefer,
-            _ => SslMode::Require,
-        });
+        if address.config.get_hosts().is_empty() {
+            // The driver wants a name for TLS.
+            let addresses: Vec<String> = address.config.get_hostaddrs().iter().map(ToString::to_string).collect();
+            addresses.iter().for_each(|a| _ = address.config.host(a));
+        }
         Ok(address)
     }
 
@@ -114,7 +149,7 @@ impl Address {
         let path = || Some(PathBuf::from(value));
         match key {
             "sslmode" => self.tls.mode = mode(value)?,
-            "ssl" => self.tls.mode = if value == "true" { Mode::Require } else { Mode::Prefer },
+            "ssl" => {}
             "sslrootcert" => self.tls.root = path().filter(|p| p.as_os_str() != "system"),
             "sslcert" => self.tls.cert = path(),
             "sslkey" => self.tls.key = path(),
@@ -131,7 +166,10 @@ impl Address {
                     }
                 }
             }
-            _ => return Ok(ECTO.contains(&key)),
+            "gssencmode" if value != "require" => {}
+            "gssencmode" => return Err("gssencmode=require is not supported".to_owned()),
+            key if REFUSED.contains(&key) => return Err(format!("the parameter {key} is not supported")),
+            key => return Ok(IGNORED.contains(&key)),
         }
         Ok(true)
     }
@@ -140,12 +178,12 @@ impl Address {
 fn mode(text: &str) -> Result<Mode, String> {
     Ok(match text {
         "disable" => Mode::Disable,
-        // libpq's "allow" asks for plain text first; a server that takes TLS gets it here.
-        "allow" | "prefer" => Mode::Prefer,
+        "allow" => Mode::Allow,
+        "prefer" => Mode::Prefer,
         "require" => Mode::Require,
         "verify-ca" => Mode::VerifyCa,
         "verify-full" => Mode::VerifyFull,
-        _ => return Err("sslmode must be disable, prefer, require, verify-ca or verify-full".to_owned()),
+        _ => return Err("sslmode must be disable, allow, prefer, require, verify-ca or verify-full".to_owned()),
     })
 }
 
@@ -243,6 +281,21 @@ mod tests {
     }
 
     #[test]
+    fn sslmode_says_more_than_ssl() {
+        let mode = |parameters: &str| parse(&format!("ecto://u@h/d?{parameters}")).tls.mode;
+        assert_eq!((mode(""), mode("ssl=false"), mode("ssl=true")), (Mode::Prefer, Mode::Prefer, Mode::Require));
+        assert_eq!(mode("sslmode=verify-full&ssl=true"), Mode::VerifyFull);
+        assert_eq!(mode("ssl=true&sslmode=disable"), Mode::Disable);
+    }
+
+    #[test]
+    fn the_systems_authorities_are_trusted_with_a_name_only() {
+        assert_eq!(parse("postgres://u@h/d?sslrootcert=system").tls.mode, Mode::VerifyFull);
+        assert_eq!(parse("postgres://u@h/d?sslrootcert=system&sslmode=verify-full").tls.mode, Mode::VerifyFull);
+        assert!(Address::parse("postgres://u@h/d?sslmode=verify-ca&sslrootcert=system").is_err());
+    }
+
+    #[test]
     fn libpqs_parameters() {
         let address = parse(
             "postgresql://u@a:1,b:2/d?sslmode=verify-full&sslrootcert=%2Fr%20oot.crt&sslcert=c&sslkey=k\
@@ -264,6 +317,18 @@ mod tests {
         assert_eq!(address.config.get_user(), Some("it's me"));
         assert_eq!(address.config.get_password(), Some(&br"a b\c"[..]));
         assert_eq!(address.tls.mode, Mode::VerifyCa);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        assert_eq!(
+            Address::parse("postgres://u@h/d?sslcrl=x").err().as_deref(),
+            Some("the parameter sslcrl is not supported")
+        );
+        assert_eq!(
+            parse("postgres://u@h/d?gssencmode=disable&sslcompression=0&pool_size=3").config.get_dbname(),
+            Some("d")
+        );
     }
 
     #[test]

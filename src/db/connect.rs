@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, SslMode};
 
 use super::address::{Address, Mode, Server};
 use super::failure::{Failure, Reason};
@@ -84,13 +84,36 @@ impl Target {
         let mut failure = None;
         for &server in wanted {
             for config in servers(&address.config) {
-                match self.connect_to(config, &address, server).await {
+                match self.connect_as(config, &address, server).await {
                     Ok(session) => return Ok(session),
                     Err(e) => failure = Some(e),
                 }
             }
         }
         Err(failure.unwrap_or_else(|| Failure::new(Reason::Connect, "no server is named")))
+    }
+
+    /// Connects with TLS or without, whichever the mode allows and the server lets in.
+    async fn connect_as(&self, mut config: Config, address: &Address, server: Server) -> Result<Session, Failure> {
+        // As libpq does: what is tried first, and what when that is refused.
+        let (first, second) = match address.tls.mode {
+            _ if matches!(config.get_hosts(), [Host::Unix(_)]) => (SslMode::Disable, None),
+            Mode::Disable => (SslMode::Disable, None),
+            Mode::Allow => (SslMode::Disable, Some(SslMode::Require)),
+            Mode::Prefer => (SslMode::Prefer, Some(SslMode::Disable)),
+            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => (SslMode::Require, None),
+        };
+        config.ssl_mode(first);
+        let refused = match (self.connect_to(config.clone(), address, server).await, second) {
+            (Err(e), Some(_)) if matches!(e.reason, Reason::Tls | Reason::Auth) => e,
+            (result, _) => return result,
+        };
+        config.ssl_mode(second.unwrap_or(first));
+        let how = if second == Some(SslMode::Disable) { "without TLS" } else { "with TLS" };
+        self.connect_to(config, address, server).await.map_err(|e| match e.message == refused.message {
+            true => refused,
+            false => Failure { message: format!("{}; {how}: {e}", refused.message), ..refused },
+        })
     }
 
     async fn connect_to(&self, mut config: Config, address: &Address, server: Server) -> Result<Session, Failure> {
@@ -130,7 +153,6 @@ fn servers(config: &Config) -> Vec<Config> {
             let mut one = Config::new();
             one.user(config.get_user().unwrap_or_default())
                 .application_name(config.get_application_name().unwrap_or_default())
-                .ssl_mode(config.get_ssl_mode())
                 .ssl_negotiation(config.get_ssl_negotiation())
                 .channel_binding(config.get_channel_binding())
                 .keepalives(config.get_keepalives())
@@ -171,7 +193,7 @@ impl fmt::Display for Target {
         let hosts = hosts.collect::<Vec<_>>().join(",");
         let database = config.get_dbname().unwrap_or_default();
         let mode = match self.address.tls.mode {
-            Mode::Disable | Mode::Prefer => "",
+            Mode::Disable | Mode::Allow | Mode::Prefer => "",
             Mode::Require => "?sslmode=require",
             Mode::VerifyCa => "?sslmode=verify-ca",
             Mode::VerifyFull => "?sslmode=verify-full",
@@ -214,6 +236,6 @@ mod tests {
     #[test]
     fn a_missing_certificate_is_named() {
         let error = parse("postgres://u@h/d?sslmode=verify-ca&sslrootcert=/nowhere.crt").unwrap_err();
-        assert!(error.contains("sslrootcert /nowhere.crt"), "{error}");
+        assert_eq!(error, "cannot read sslrootcert /nowhere.crt: No such file or directory (os error 2)");
     }
 }

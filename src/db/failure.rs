@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::tls;
 use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
 /// The values of the label `reason` of `rsolv_exporter_poll_failures_total`.
@@ -112,7 +113,7 @@ impl Failure {
     pub fn of_query(error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(db) => {
-                let mut failure = Self::of_server(db);
+                let mut failure = Self::of_server(db, speaks_of_the_statement(db));
                 failure.connection_lost = error.is_closed() || ends_session(db);
                 failure
             }
@@ -126,8 +127,10 @@ impl Failure {
     /// A failure to connect.
     pub fn of_connect(error: &tokio_postgres::Error) -> Self {
         let mut failure = match error.as_db_error() {
-            Some(db) => Self::of_server(db),
-            None if chain(error).contains("TLS") => Self::new(Reason::Tls, chain(error)),
+            // There are no rows yet.
+            Some(db) => Self::of_server(db, true),
+            // A server that refuses the client's certificate says so after the handshake, in TLS 1.3.
+            None if chain(error).contains("TLS") || error_of_openssl(error) => Self::new(Reason::Tls, chain(error)),
             None if chain(error).contains("timed out") => Self::new(Reason::Timeout, chain(error)),
             None if chain(error).contains("password") || chain(error).contains("authentication") => {
                 Self::new(Reason::Auth, chain(error))
@@ -148,10 +151,10 @@ impl Failure {
         Some((kind, name))
     }
 
-    fn of_server(db: &DbError) -> Self {
+    fn of_server(db: &DbError, shown: bool) -> Self {
         let code = db.code();
         let reason = reason_of(code);
-        let text = if names_objects_only(code) { db.message() } else { name_of(code) };
+        let text = if shown { db.message() } else { name_of(code) };
         let position = match db.position() {
             Some(ErrorPosition::Original(at)) => Some(*at),
             _ => None,
@@ -184,7 +187,11 @@ fn chain(error: &tokio_postgres::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    tls::shorten(&text)
+}
+
+fn error_of_openssl(error: &tokio_postgres::Error) -> bool {
+    io_error(error).and_then(std::io::Error::get_ref).is_some_and(|inner| inner.is::<openssl::ssl::Error>())
 }
 
 fn io_error(error: &tokio_postgres::Error) -> Option<&std::io::Error> {
@@ -206,12 +213,21 @@ fn reason_of(code: &SqlState) -> Reason {
     }
 }
 
-/// Errors whose text the server makes from the statement and the catalog, never from rows.
-fn names_objects_only(code: &SqlState) -> bool {
-    let code = code.code();
-    matches!(code, "42501" | "42P01" | "42703" | "42883" | "42704" | "42601" | "42804" | "3F000" | "3D000" | "53300")
-        || code.starts_with("28")
-        || code.starts_with("57P")
+/// Whether the server made the text of an error from the statement and the catalog, not from rows.
+fn speaks_of_the_statement(db: &DbError) -> bool {
+    // A function can raise what it likes, and has a context; a cast such as text::regclass fails without a position.
+    if db.where_().is_some() {
+        return false;
+    }
+    let parsing = matches!(db.position(), Some(ErrorPosition::Original(_)));
+    match db.code().code() {
+        "42501" => {
+            let text = db.message();
+            text.starts_with("permission denied for ") || text.contains("row-level security policy for ")
+        }
+        "42P01" | "42703" | "42883" | "42704" | "42702" | "42601" | "42803" | "42804" | "3F000" => parsing,
+        code => code == "53300" || code.starts_with("57P"),
+    }
 }
 
 /// The names of PostgreSQL's error codes (its documentation, appendix A) that an exporter meets.
@@ -222,6 +238,13 @@ fn name_of(code: &SqlState) -> &'static str {
         "40001" => "serialization failure, or a conflict with recovery on a standby",
         "40P01" => "deadlock detected",
         "25006" => "read only transaction",
+        "42501" => "insufficient privilege",
+        "42P01" => "undefined table",
+        "42703" => "undefined column",
+        "42883" => "undefined function",
+        "42704" => "undefined object",
+        "3F000" => "undefined schema",
+        "3D000" => "undefined database",
         "25P03" => "idle in transaction session timeout",
         "22003" => "numeric value out of range",
         "22008" => "datetime field overflow",

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
-use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{Client, Row, SimpleQueryMessage};
+use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
 
 use super::address::Server;
 use super::failure::{Failure, Reason};
@@ -15,6 +15,9 @@ use crate::ledger::rewind::Sequence;
 use crate::ledger::{Group, Probe};
 use crate::source::Source;
 use crate::sql::{self, ColumnType, Columns};
+
+/// A parameter of a statement with its type.
+pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// How long steps may take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,6 +32,20 @@ impl Timeouts {
     /// The server should end a statement itself; this is for one that does not answer.
     fn deadline(&self) -> Duration {
         self.statement + Duration::from_secs(2)
+    }
+
+    /// The statements that open a transaction.
+    pub fn opening(&self) -> String {
+        format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+             SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+             SET LOCAL search_path = public, pg_temp; SET LOCAL row_security = off; SET LOCAL timezone = 'UTC'; \
+             SET LOCAL datestyle = 'ISO'; SET LOCAL intervalstyle = 'postgres'; \
+             SET LOCAL standard_conforming_strings = on; \
+             SET LOCAL jit = off; SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0",
+            self.statement.as_millis(),
+            self.lock.as_millis(),
+        )
     }
 }
 
@@ -98,8 +115,8 @@ impl Session {
             Server::Primary => false,
             Server::Standby => true,
         };
-        let row = self.one("SELECT pg_is_in_recovery()").await?;
-        let is_standby: bool = row.try_get(0).map_err(|e| Failure::of_query(&e))?;
+        let is_standby = self.begin().await?.position.standby;
+        self.end().await?;
         if is_standby == standby {
             return Ok(());
         }
@@ -107,7 +124,8 @@ impl Session {
         Err(Failure::new(Reason::Connect, format!("the server is a {is}, and target_session_attrs wants a {wants}")))
     }
 
-    /// Which database this is: the server's system identifier, if the role may know it, and the database's object id.
+    /// Which database this is: the server's system identifier, if the role may know it, and the database's object id;
+    /// inside a transaction.
     pub async fn identity(&self) -> Result<String, Failure> {
         let may = self
             .one(
@@ -146,17 +164,14 @@ impl Session {
 
     /// Opens the transaction, and pins what could change the meaning or the cost of a statement.
     pub async fn begin(&self) -> Result<Opening, Failure> {
+        // A database without an encoding refuses to send bytes that are not UTF-8 to a client that asks for it.
         let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
-             SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
-             SET LOCAL search_path = public, pg_temp; SET LOCAL row_security = off; SET LOCAL timezone = 'UTC'; \
-             SET LOCAL datestyle = 'ISO'; SET LOCAL intervalstyle = 'postgres'; \
-             SET LOCAL standard_conforming_strings = on; \
-             SET LOCAL jit = off; SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0; \
+            "{}; \
              SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text, pg_is_in_recovery()::text, \
-             extract(epoch FROM clock_timestamp())::text FROM pg_current_snapshot() AS s",
-            self.timeouts.statement.as_millis(),
-            self.timeouts.lock.as_millis(),
+             extract(epoch FROM clock_timestamp())::text, \
+             set_config('client_encoding', CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, true) \
+             FROM pg_current_snapshot() AS s",
+            self.timeouts.opening(),
         );
         let messages = self.deadline(self.client.simple_query(&begin)).await?;
         let row = messages.iter().find_map(|m| match m {
@@ -179,7 +194,8 @@ impl Session {
         self.batch("COMMIT").await
     }
 
-    async fn batch(&self, statement: &str) -> Result<(), Failure> {
+    /// Runs statements that return nothing; inside a transaction.
+    pub async fn batch(&self, statement: &str) -> Result<(), Failure> {
         self.deadline(self.client.batch_execute(statement)).await
     }
 
@@ -247,8 +263,7 @@ impl Session {
     pub async fn answer(&self, source: &Source, columns: &Columns, probe: &Probe) -> Result<Vec<Group>, Failure> {
         let (lo, hi): (Vec<i64>, Vec<i64>) = probe.ranges().into_iter().unzip();
         let statement = sql::poll(source, columns, probe);
-        let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-            [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY)];
+        let parameters: [Parameter<'_>; 2] = [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY)];
         // An unnamed statement with given types: prepared ones break behind a pooler in transaction mode.
         let query = self.client.query_typed(&statement, &parameters);
         let rows = self.deadline(query).await.map_err(|failure| in_file(source, None, failure))?;
@@ -270,9 +285,26 @@ impl Session {
         Ok((rows as i64, newest))
     }
 
+    /// Runs a statement; inside a transaction.
+    pub async fn rows(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Failure> {
+        self.deadline(self.client.query_typed(statement, parameters)).await
+    }
+
+    /// Runs a statement that returns no rows, and says how many it was about; inside a transaction.
+    pub async fn execute(&self, statement: &str) -> Result<u64, Failure> {
+        self.deadline(self.client.execute_typed(statement, &[])).await
+    }
+
+    /// Runs a statement without parameters and returns its rows as text; inside a transaction.
+    pub async fn text(&self, statement: &str) -> Result<Vec<SimpleQueryRow>, Failure> {
+        let messages = self.deadline(self.client.simple_query(statement)).await?;
+        let row = |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
+        Ok(messages.into_iter().filter_map(row).collect())
+    }
+
     /// Runs a statement without parameters that returns one row.
     pub async fn one(&self, statement: &str) -> Result<Row, Failure> {
-        let rows = self.deadline(self.client.query_typed(statement, &[])).await?;
+        let rows = self.rows(statement, &[]).await?;
         rows.into_iter().next().ok_or_else(|| Failure::new(Reason::Decode, "no row where there should be one"))
     }
 
@@ -282,13 +314,14 @@ impl Session {
         let names = self.one(&statement).await.map_err(|failure| in_file(source, Some(before), failure))?;
         let names: Vec<String> = names.try_get(0).map_err(|e| Failure::of_query(&e))?;
         let types = self.one(&sql::types(source, &names)).await.map_err(|failure| in_file(source, None, failure))?;
-        let types: Vec<String> = types.try_get(0).map_err(|e| Failure::of_query(&e))?;
-        Ok(names.into_iter().zip(types.iter().map(|name| column_type(name))).collect())
+        let types: Vec<i64> = types.try_get(0).map_err(|e| Failure::of_query(&e))?;
+        let types = types.into_iter().map(|oid| column_type(u32::try_from(oid).ok().and_then(Type::from_oid)));
+        Ok(names.into_iter().zip(types).collect())
     }
 }
 
 /// Says where in the SQL file an error is, when the server says where in the statement.
-fn in_file(source: &Source, before: Option<usize>, mut failure: Failure) -> Failure {
+pub fn in_file(source: &Source, before: Option<usize>, mut failure: Failure) -> Failure {
     let line = before
         .zip(failure.position)
         .and_then(|(before, at)| (at as usize).checked_sub(before + 1))
@@ -315,18 +348,19 @@ pub fn lacking(source: &Source, columns: &Columns) -> Vec<String> {
     absent.chain(only).chain(id).collect()
 }
 
-/// By the name that `pg_typeof` shows.
-fn column_type(name: &str) -> ColumnType {
-    match name {
-        "smallint" | "integer" | "bigint" | "real" | "double precision" | "numeric" => ColumnType::Number,
-        "json" | "jsonb" => ColumnType::Json,
-        "boolean" => ColumnType::Boolean,
+/// None is a type of the database's own.
+fn column_type(kind: Option<Type>) -> ColumnType {
+    match kind {
+        Some(Type::INT2 | Type::INT4 | Type::INT8 | Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC) => ColumnType::Number,
+        Some(Type::JSON | Type::JSONB) => ColumnType::Json,
+        Some(Type::BOOL) => ColumnType::Boolean,
         _ => ColumnType::Text,
     }
 }
 
 /// Text whose bytes need not be UTF-8, as in a database with the encoding SQL_ASCII.
-struct Lossy(String);
+#[derive(Debug)]
+pub struct Lossy(pub String);
 
 impl<'a> FromSql<'a> for Lossy {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {

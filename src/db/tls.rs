@@ -1,49 +1,111 @@
 //! TLS to PostgreSQL, by OpenSSL: the library that libpq uses, so that what it trusts is trusted here as well.
 
+use std::net::IpAddr;
+use std::path::Path;
+
+use openssl::nid::Nid;
 use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode, SslVersion};
+use openssl::x509::{X509StoreContextRef, X509VerifyResult};
 use postgres_openssl::MakeTlsConnector;
 
 use super::address::{Mode, Tls};
+
+/// `X509_V_ERR_IP_ADDRESS_MISMATCH`, for which the bindings have no name.
+const IP_ADDRESS_MISMATCH: i32 = 64;
 
 /// A connector for these parameters. Files are read now, so that new certificates count from the next connection on.
 pub fn connector(tls: &Tls) -> Result<MakeTlsConnector, String> {
     let say = |what: String| move |e: openssl::error::ErrorStack| format!("{what}: {}", reason(&e));
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(say("cannot use TLS".to_owned()))?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(say("cannot use TLS 1.2".to_owned()))?;
-    // As in libpq, a root certificate turns "require" into "verify-ca".
-    let verify = match tls.mode {
-        Mode::VerifyFull | Mode::VerifyCa => true,
-        Mode::Require => tls.root.is_some(),
-        Mode::Disable | Mode::Prefer => false,
-    };
+    // As in libpq, a root certificate turns "require" into "verify-ca", and "prefer" into TLS with a trusted certificate
+    // or no TLS.
+    let verify = tls.root.is_some() || matches!(tls.mode, Mode::VerifyFull | Mode::VerifyCa);
     if !verify {
         builder.set_verify(SslVerifyMode::NONE);
     }
-    if let Some(root) = tls.root.as_ref().filter(|_| verify) {
+    if let Some(root) = &tls.root {
         // Only these, and not the system's as well.
         let store = openssl::x509::store::X509StoreBuilder::new().map_err(say("cannot use TLS".to_owned()))?;
         builder.set_cert_store(store.build());
-        builder.set_ca_file(root).map_err(say(format!("cannot read sslrootcert {}", root.display())))?;
+        let shown = readable("sslrootcert", root)?;
+        builder.set_ca_file(root).map_err(say(format!("cannot read {shown}")))?;
     }
     if let Some(cert) = &tls.cert {
-        builder.set_certificate_chain_file(cert).map_err(say(format!("cannot read sslcert {}", cert.display())))?;
+        let shown = readable("sslcert", cert)?;
+        builder.set_certificate_chain_file(cert).map_err(say(format!("cannot read {shown}")))?;
     }
     if let Some(key) = &tls.key {
-        let shown = format!("cannot use sslkey {} (its password, if it has one, cannot be given)", key.display());
+        let shown = readable("sslkey", key)?;
+        let shown = format!("cannot use {shown} (its password, if it has one, cannot be given)");
         builder.set_private_key_file(key, SslFiletype::PEM).map_err(say(shown))?;
     }
     let mut connector = MakeTlsConnector::new(builder.build());
-    if tls.mode != Mode::VerifyFull {
-        connector.set_callback(|config, _| {
-            config.set_verify_hostname(false);
-            Ok(())
-        });
-    }
+    let full = tls.mode == Mode::VerifyFull;
+    connector.set_callback(move |config, host| {
+        config.set_verify_hostname(full);
+        if full && host.parse::<IpAddr>().is_ok() {
+            let host = host.to_owned();
+            config.set_verify_callback(SslVerifyMode::PEER, move |good, context| good || is_named(context, &host));
+        }
+        Ok(())
+    });
     Ok(connector)
+}
+
+/// Whether all that is wrong with a certificate is that it has the server's address for a common name, and no other
+/// names, as one made by the documentation's command has: good enough for libpq.
+fn is_named(context: &mut X509StoreContextRef, address: &str) -> bool {
+    let is_other_address = context.error().as_raw() == IP_ADDRESS_MISMATCH;
+    let named = context.current_cert().filter(|_| is_other_address).is_some_and(|certificate| {
+        let mut names = certificate.subject_name().entries_by_nid(Nid::COMMONNAME);
+        certificate.subject_alt_names().is_none() && names.any(|name| name.data().as_slice() == address.as_bytes())
+    });
+    if named {
+        context.set_error(X509VerifyResult::OK);
+    }
+    named
+}
+
+/// The parameter and its file, which can be opened: OpenSSL does not say why it could not.
+fn readable(parameter: &str, path: &Path) -> Result<String, String> {
+    let shown = format!("{parameter} {}", path.display());
+    match std::fs::File::open(path) {
+        Ok(_) => Ok(shown),
+        Err(e) => Err(format!("cannot read {shown}: {e}")),
+    }
+}
+
+/// OpenSSL's errors in a text reduced to their reasons: `error:CODE:library:function:reason:file:line:data`.
+pub fn shorten(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("error:") else { return text.to_owned() };
+    let fields: Vec<&str> = rest.splitn(7, ':').collect();
+    match fields[..] {
+        [code, _, _, reason, _, _, data] if code.len() == 8 && code.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            let data = shorten(data.trim_start_matches([':', ',', ' ']));
+            format!("{before}{reason}{}{data}", if data.is_empty() { "" } else { ": " })
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// The first reason of OpenSSL's list, without file and line in its sources.
 fn reason(errors: &openssl::error::ErrorStack) -> String {
     let first = errors.errors().first();
     first.and_then(|e| e.reason()).map_or_else(|| "unknown reason".to_owned(), ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_without_places_in_openssls_sources() {
+        let refused = "handshake: error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify \
+                       failed:../ssl/statem/statem_clnt.c:1889:: self-signed certificate";
+        assert_eq!(shorten(refused), "handshake: certificate verify failed: self-signed certificate");
+        let two = format!("error:03000098:digital envelope routines:f:EVP lib:a.c:1:, {refused}");
+        assert_eq!(shorten(&two), "EVP lib: handshake: certificate verify failed: self-signed certificate");
+        assert_eq!(shorten("an error: of another kind"), "an error: of another kind");
+    }
 }

@@ -25,15 +25,14 @@ impl Poller {
         failures: &mut [Option<Failure>],
     ) -> Result<Vec<usize>, Failure> {
         let now = now_ms();
-        let mut session = match self.session.take().filter(|session| !session.is_closed()) {
-            Some(session) => session,
-            None => {
-                let session = self.target.connect().await?;
-                self.identify(session.identity().await?);
-                session
-            }
+        let (mut session, is_new) = match self.session.take().filter(|session| !session.is_closed()) {
+            Some(session) => (session, false),
+            None => (self.target.connect().await?, true),
         };
         let opening = session.begin().await?;
+        if is_new {
+            self.identify(session.identity().await?);
+        }
         self.is_ahead(&opening)?;
         let mut answers = Vec::with_capacity(which.len());
         for &i in which {
@@ -110,7 +109,7 @@ impl Poller {
 }
 
 /// Whether two identities (`system/database`) are of two databases; a system that is unknown can be the same one.
-fn is_other(was: &str, now: &str) -> bool {
+pub fn is_other(was: &str, now: &str) -> bool {
     let (was, now) = (was.split_once('/'), now.split_once('/'));
     was.zip(now).is_none_or(|((was, one), (now, other))| one != other || (was != now && was != "?" && now != "?"))
 }

@@ -107,7 +107,7 @@ impl View<'_> {
                         }
                         @for source in self.sources {
                             @let page = pages.iter().find(|page| page.name == source.name);
-                            (self.source(source, page, history.sources.get(&source.name)))
+                            (self.source(source, page, &history))
                         }
                         (self.settings())
                     }
@@ -169,7 +169,8 @@ impl View<'_> {
         }
     }
 
-    fn source(&self, source: &Source, page: Option<&Arc<Page>>, failure: Option<&Failure>) -> Markup {
+    fn source(&self, source: &Source, page: Option<&Arc<Page>>, history: &History) -> Markup {
+        let failure = history.sources.get(&source.name);
         html! {
             section.card aria-label=(source.name) {
                 div.head {
@@ -177,6 +178,7 @@ impl View<'_> {
                     @match page {
                         Some(page) if !page.is_fresh() => span.pill.bad { "stale" },
                         Some(_) if failure.is_some() => span.pill.warn { "fails" },
+                        Some(_) if history.failure.is_some() => span.pill.warn { "not read now" },
                         Some(_) => span.pill.good { "read" },
                         None => span.pill.warn { "not read yet" },
                     }

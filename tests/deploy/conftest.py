@@ -38,6 +38,7 @@ SETTINGS = {
     "web.telemetry_path": "/metrics",
     "web.config_file": None,
     "web.openmetrics_created": False,
+    "web.show_details": False,
     "log.level": "info",
     "log.format": "logfmt",
 }

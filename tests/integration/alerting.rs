@@ -6,5 +6,6 @@ mod exported;
 mod exporter;
 mod panels;
 mod quiet;
+mod runbooks;
 mod scaled;
 mod stack;

@@ -108,3 +108,30 @@ async fn sets_above_the_limit_are_counted_under_overflow_for_life() {
     let metrics = exporter.wait_for("six rows", |m| all(m) == 6.0).await;
     assert_eq!(metrics.sum(TOTAL, &overflow), 2.0, "nothing falls");
 }
+
+#[tokio::test]
+async fn created_is_the_birth_of_a_series_and_survives_a_restart_but_no_reset() {
+    let (database, state) = (Database::new().await, State::new());
+    let repo = database.repository("org/a").await;
+    database.insert(Validation::completed(repo, "{}")).await;
+    let flags = ["--web.openmetrics-created"];
+    let created = async |exporter: &Exporter| {
+        exporter.wait_for("data", |m| m.sum(TOTAL, &[]) >= 1.0).await;
+        let openmetrics = exporter.request("GET", "/metrics", &[("accept", "application/openmetrics-text")]).await;
+        let mut lines: Vec<String> =
+            openmetrics.text().lines().filter(|line| line.contains("_created{")).map(str::to_owned).collect();
+        lines.sort();
+        assert!(lines.iter().any(|line| line.starts_with("rsolv_validation_executions_created{")), "{lines:?}");
+        lines
+    };
+    let mut exporter = state.exporter(&database, &flags).await;
+    let first = created(&exporter).await;
+    exporter.kill9().await;
+    database.insert(Validation::completed(repo, "{}")).await;
+    let mut exporter = state.exporter(&database, &flags).await;
+    assert_eq!(created(&exporter).await, first, "the series go on");
+    exporter.kill9().await;
+    std::fs::remove_file(&state.path).unwrap();
+    let exporter = state.exporter(&database, &flags).await;
+    assert_ne!(created(&exporter).await, first, "the series begin anew");
+}

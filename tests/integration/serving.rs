@@ -103,7 +103,7 @@ async fn data_is_withdrawn_when_stale_and_comes_back_by_itself() {
     insert_validation(&db).await;
     cluster.stop_fast().unwrap();
 
-    let flags = [&QUICK[..], &["--poll.stale-after", "1s"]].concat();
+    let flags = [&QUICK[..], &["--poll.stale-after", "5s"]].concat();
     let exporter = Exporter::start(&db.url(), &flags).await;
     let ready = exporter.get("/-/ready").await;
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::process::Output;
 
+use crate::fixture::steady_check;
 use crate::support::database::Database;
 use crate::support::execution::{Mitigation, Validation};
 use crate::support::exporter;
@@ -10,6 +11,7 @@ use crate::support::exporter;
 fn steady(db: &Database<'_>, bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes).replace(&format!("127.0.0.1:{}", db.cluster().port()), "HOST:PORT");
     let text = text.replace(&format!("reader_{}", db.name), "reader").replace(&db.name, "DATABASE");
+    let text = steady_check(&text);
     let lines = text.lines().map(|line| match line.split_once("PostgreSQL 1") {
         Some((before, _)) => format!("{before}PostgreSQL …\n"),
         None => format!("{line}\n"),

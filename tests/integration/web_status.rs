@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::execution::{Mitigation, Validation};
 use crate::support::exporter::Exporter;
@@ -176,4 +177,17 @@ async fn old_data_is_called_old() {
     db.batch("ALTER TABLE validation_executions RENAME TO elsewhere").await;
     let words = Page::that_says(&exporter, "part of the data is missing").await.words();
     assert!(words.contains("validation_executions stale") && words.contains("mitigation_executions read"), "{words}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_said_with_its_reason() {
+    let cluster = Cluster::start(&[]).expect("a server");
+    let db = Database::on(&cluster).await;
+    let exporter = start(&db, &[]).await;
+    Page::that_says(&exporter, "healthy").await;
+    cluster.stop_fast().expect("a stop");
+    let words = Page::that_says(&exporter, "The database cannot be read (connect): ").await.words();
+    assert!(words.contains("polls fail") && words.contains("validation_executions not read now"), "{words}");
+    let far = Page::of(&exporter, &ELSEWHERE).await.words();
+    assert!(far.contains("The database cannot be read (connect). ") && !far.contains("refused"), "{far}");
 }

@@ -24,7 +24,8 @@ impl Alertmanager {
         let files = [&[("alertmanager.yml", config)], files].concat();
         let arguments = ["--config.file=alertmanager.yml", "--storage.path=data", "--cluster.listen-address="];
         let programs = ["alertmanager", "prometheus-alertmanager"];
-        let daemon = Daemon::start(&programs, "prometheus-alertmanager", &arguments, &files).await?;
+        let package = "prometheus-alertmanager";
+        let daemon = Daemon::start(&programs, package, &arguments, &files, |_| Ok(())).await?;
         Ok(Self { address: daemon.address.clone(), daemon })
     }
 

@@ -27,13 +27,15 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts the first of `programs` that is installed (Debian adds a prefix
-    /// to some names), in a new folder with `files` (name and content), and
-    /// waits until it is ready. `package` is where to get it.
+    /// to some names), in a new folder with `files` (name and content) and what
+    /// `prepare` puts there, and waits until it is ready. `package` is where
+    /// to get it.
     pub async fn start(
         programs: &[&'static str],
         package: &str,
         arguments: &[&str],
         files: &[(&str, &str)],
+        prepare: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Self> {
         let name = programs[0];
         let directory = Scratch::new(name, &std::env::temp_dir(), None)?;
@@ -42,6 +44,7 @@ impl Daemon {
             fs::create_dir_all(path.parent().unwrap_or(directory.path()))?;
             fs::write(path, content)?;
         }
+        prepare(directory.path())?;
         let address = format!("127.0.0.1:{}", free_port());
         let log = File::create(directory.path().join("log"))?;
         let launch = |program: &&str| {

@@ -16,6 +16,9 @@ use super::process::{self, TICK};
 /// How long the exporter may take to do what is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Scrapes cost both sides more than a look does, and tests share few processors.
+const SCRAPE_TICK: Duration = Duration::from_millis(40);
+
 /// A running `rsolv-exporter serve`, killed when dropped.
 pub struct Exporter {
     /// Where it listens, `127.0.0.1:port`.
@@ -137,7 +140,7 @@ impl Exporter {
                     self.log_tail()
                 );
             }
-            tokio::time::sleep(TICK).await;
+            tokio::time::sleep(SCRAPE_TICK).await;
         }
     }
 

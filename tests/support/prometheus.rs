@@ -1,7 +1,7 @@
 //! A real Prometheus that scrapes what a test runs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -39,9 +39,18 @@ impl Prometheus {
     /// Starts one with this configuration file and further `files` beside it
     /// (name and content), and waits until it is ready.
     pub async fn start(config: &str, files: &[(&str, &str)]) -> Result<Self> {
+        Self::start_on(config, files, |_| Ok(())).await
+    }
+
+    /// The same, on what `prepare` puts into the folder `data` of the given one.
+    pub async fn start_on(
+        config: &str,
+        files: &[(&str, &str)],
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
         let files = [&[("prometheus.yml", config)], files].concat();
         let arguments = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"];
-        let daemon = Daemon::start(&["prometheus"], "prometheus", &arguments, &files).await?;
+        let daemon = Daemon::start(&["prometheus"], "prometheus", &arguments, &files, prepare).await?;
         Ok(Self { address: daemon.address.clone(), daemon })
     }
 

@@ -20,7 +20,9 @@ pub fn timeline(slots: &VecDeque<Slot>, now: u64) -> Markup {
             @for slot in slots.iter().filter(|slot| slot.number >= first) {
                 // Without a whole hour the bars stand on the right, where now is.
                 @let x = (SLOTS - 1 - (now.saturating_sub(slot.number)).min(SLOTS - 1)) * BAR;
-                @let height = (slot.longest.as_secs_f64() / longest * (HEIGHT - 6.0)).max(2.0);
+                // A failure can be over in no time, and is to be seen all the same.
+                @let least = if slot.failed { 12.0 } else { 2.0 };
+                @let height = (slot.longest.as_secs_f64() / longest * (HEIGHT - 6.0)).max(least);
                 rect.bad[slot.failed] x=(x) y=(format!("{:.1}", HEIGHT - height)) width=(BAR - 1) height=(format!("{height:.1}")) {
                     title {
                         (format::duration(slot.longest)) @if slot.failed { ", failed" }

@@ -1,0 +1,154 @@
+//! The command `buckets`: bounds for a histogram from the values that there really are.
+
+mod distribution;
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+pub use distribution::{Distribution, QUANTILES};
+
+use crate::config::Settings;
+use crate::db::Failure;
+use crate::question::Question;
+use crate::source::Kind;
+use crate::sql::series::{behind, row_value, view_of};
+use crate::table::{Column, WIDTH, table};
+use crate::walk::{OLDER, State, Walk};
+
+/// What to look at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Which histogram, and if wanted which of its series.
+    pub selector: String,
+    /// Executions that finished within this time.
+    pub since: Duration,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Suggestion<'a> {
+    question: &'a Question<'a>,
+    since: Duration,
+    /// The values.
+    pub values: Distribution,
+    /// How they are distributed today.
+    pub today: Vec<f64>,
+    /// How they should be.
+    pub bounds: Vec<f64>,
+    notes: Vec<String>,
+}
+
+/// Reads the values of a histogram, newest first.
+pub async fn suggest<'a>(
+    settings: &Settings,
+    question: &'a Question<'a>,
+    since: Duration,
+) -> Result<Suggestion<'a>, Failure> {
+    let session = settings.target.connect().await?;
+    let clock = session.begin().await?.clock;
+    let columns = session.describe(question.source).await?;
+    let view = view_of(question, None);
+    let limit = settings.target.timeouts().statement;
+    let oldest = Some(clock - since.as_secs_f64());
+    let mut walk = Walk::new(&session, question.source, &columns, view, oldest, limit);
+    let mut conditions = behind(question);
+    conditions.extend(walk.recent());
+    let found = format!(
+        "  SELECT {}::float8 AS value, count(*) AS times\n  FROM seen\n  WHERE {}\n  GROUP BY 1",
+        row_value(question),
+        conditions.join("\n    AND ")
+    );
+    let mut values = Distribution::default();
+    while walk.state == State::Going {
+        let (rows, first) = walk.next(&found, "found.value").await?;
+        for row in &rows {
+            let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
+            if let Some(value) = row.try_get::<_, Option<f64>>(first).map_err(failure)? {
+                let times: i64 = row.try_get(first + 1).map_err(failure)?;
+                values.add(value, times.unsigned_abs());
+            }
+        }
+    }
+    session.end().await?;
+    let mut notes: Vec<String> = walk.gave_up().into_iter().collect();
+    if walk.state == State::Older {
+        notes.push(format!("read back to id {}: {OLDER} rows in a row are older", walk.lowest().unwrap_or_default()));
+    }
+    let today = match &question.metric.kind {
+        Kind::Histogram { buckets, .. } => buckets.clone(),
+        _ => Vec::new(),
+    };
+    let (integer, largest) = question.value().map_or((false, f64::MAX), |value| (value.integer, value.max));
+    let bounds = values.suggest(today.len(), integer, largest);
+    Ok(Suggestion { question, since, values, today, bounds, notes })
+}
+
+impl Suggestion<'_> {
+    /// The definition of the histogram with the suggested bounds, as it stands in the source's TOML file.
+    pub fn toml(&self) -> String {
+        let (source, metric) = (self.question.source, self.question.metric);
+        let text = |text: &str| toml_string(text);
+        let list = |list: &[String]| list.iter().map(|item| text(item)).collect::<Vec<_>>().join(", ");
+        let mut toml = format!("[[histogram]]\nname = {}\nhelp = {}\n", text(&metric.name), text(&metric.help));
+        let mut line = |key: &str, value: String| _ = writeln!(toml, "{key} = {value}");
+        metric.unit.iter().for_each(|unit| line("unit", text(unit)));
+        self.question.value().iter().for_each(|value| line("value", text(&value.column)));
+        self.question.only().iter().for_each(|only| line("where", text(only)));
+        if !metric.labels.is_empty() {
+            line("labels", format!("[{}]", list(&metric.labels)));
+        }
+        if !metric.enumerate.is_empty() {
+            let all = metric.enumerate.iter().map(|(label, values)| format!("{label} = [{}]", list(values)));
+            line("enumerate", format!("{{ {} }}", all.collect::<Vec<_>>().join(", ")));
+        }
+        let bounds: Vec<String> = self.bounds.iter().map(ToString::to_string).collect();
+        line("buckets", format!("[{}]", bounds.join(", ")));
+        format!("# In {}.toml, in place of the histogram of this name.\n{toml}", source.name)
+    }
+}
+
+/// A basic string of TOML.
+fn toml_string(text: &str) -> String {
+    // JSON's escapes are all TOML's, which further wants one for DEL.
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+impl fmt::Display for Suggestion<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (values, since) = (&self.values, humantime::format_duration(self.since));
+        let (Some(min), Some(max)) = (values.min(), values.max()) else {
+            writeln!(f, "no values within {since}: nothing to go by")?;
+            return self.notes.iter().try_for_each(|note| writeln!(f, "{note}"));
+        };
+        writeln!(f, "{}: {} values within {since}, from {min} to {max}", self.question.selector, values.total())?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))?;
+        let above = |bounds: &[f64]| values.total() - bounds.last().map_or(0, |&bound| values.below(bound));
+        let column = |name: &str| Column { name: name.to_owned(), right: true, cut: false };
+        let columns = ["quantile", "exact", "today's", "error", "suggested", "error"].map(column);
+        let row = |q: &f64| {
+            let exact = values.quantile(*q).unwrap_or_default();
+            let mut row = vec![format!("p{}", q * 100.0), short(exact)];
+            for bounds in [&self.today, &self.bounds] {
+                let estimate = values.estimate(*q, bounds).unwrap_or_default();
+                let error =
+                    if exact == 0.0 { "-".to_owned() } else { format!("{:+.1} %", (estimate / exact - 1.0) * 100.0) };
+                row.extend([short(estimate), error]);
+            }
+            row
+        };
+        let mut rows: Vec<Vec<String>> = QUANTILES.iter().map(row).collect();
+        let (today, suggested) = (above(&self.today), above(&self.bounds));
+        rows.push(["above", "", &today.to_string(), "", &suggested.to_string(), ""].map(str::to_owned).to_vec());
+        write!(f, "\n{}\n", table(&columns, &rows, WIDTH).0)?;
+        let error = |bounds: &[f64]| values.error(|q| values.estimate(q, bounds));
+        if error(&self.today) <= error(&self.bounds) {
+            writeln!(f, "Today's bounds serve these values at least as well: there is no reason to change them.")?;
+        }
+        f.write_str(&self.toml())
+    }
+}
+
+/// A number of four significant digits.
+fn short(value: f64) -> String {
+    format!("{value:.3e}").parse::<f64>().unwrap_or(value).to_string()
+}

@@ -1,0 +1,177 @@
+//! The commands, their own arguments, and their help.
+
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::Task;
+use crate::{backfill, buckets, rows};
+
+const SELECTOR: &str = "\
+A selector is what Prometheus takes: NAME{label=\"value\",…} with = != =~ !~. Labels that Prometheus adds (job,
+instance, …) are ignored, so that a series can be pasted as it stands there. Regular expressions are PostgreSQL's:
+they differ from Prometheus' in rare things, such as \\b and \\pL, which are refused.
+
+";
+
+/// Every command.
+pub fn all() -> Vec<Command> {
+    let selector = |required| Arg::new("selector").value_name("SELECTOR").required(required);
+    let since = || Arg::new("since").long("since").value_name("DURATION").value_parser(duration);
+    let format = |all: &[&'static str]| {
+        let parser = PossibleValuesParser::new(all.to_vec());
+        Arg::new("format").long("format").value_name("FORMAT").value_parser(parser).default_value("table")
+    };
+    vec![
+        Command::new("serve").about("Poll and serve metrics until told to stop (the default)"),
+        Command::new("check")
+            .about("Check settings, queries and privileges against the real database")
+            .arg(format(&["table", "json"]).help("For people, or for programs"))
+            .after_help(
+                "\
+It runs the statement of a poll on the newest 10000 rows, and shows how PostgreSQL runs it, what is in the rows, and which
+values are rejected and why. Missing privileges come with the GRANT that gives them. Exit status 1 says that numbers
+would be wrong or absent.
+
+Examples:
+  rsolv-exporter check
+  rsolv-exporter check --format json | jq .problems",
+            ),
+        Command::new("once").about("Poll once and print the metrics"),
+        Command::new("sql")
+            .about("Print the SQL that a number comes from, to paste into psql")
+            .arg(selector(false).help("A metric or series; without one: the statements of a poll, as they run"))
+            .after_help(format!(
+                "{SELECTOR}\
+The number is in the last column of the last row; with several series their sum, and a row for each before it.
+With state.file it says how much of the number comes from rows that are gone.
+
+Examples:
+  rsolv-exporter sql
+  rsolv-exporter sql rsolv_validation_test_generated_total | psql \"$DATABASE_URL\"
+  rsolv-exporter sql 'rsolv_validation_executions_total{{repo=\"org/app\",status=\"failed\"}}'
+  rsolv-exporter sql 'rsolv_validation_duration_milliseconds_bucket{{le=\"300000\"}}'"
+            )),
+        Command::new("rows")
+            .about("List the executions behind a series, newest first")
+            .arg(selector(true).help("The series, such as 'rsolv_validation_executions_total{status=\"failed\"}'"))
+            .arg(since().help("Only executions that finished within this time, such as 24h"))
+            .arg(
+                Arg::new("limit")
+                    .long("limit")
+                    .value_name("NUMBER")
+                    .default_value("50")
+                    .value_parser(clap::value_parser!(u32).range(1..))
+                    .help("At most so many"),
+            )
+            .arg(format(&["table", "csv", "json"]).help("How to write them"))
+            .after_help(format!(
+                "{SELECTOR}\
+Of a histogram's own name, le is the bucket into which a row falls: le=\"+Inf\" are the rows above the last bound.
+Of NAME_bucket, le=\"300000\" are the rows that this series counts (up to 300000), le!=\"300000\" those that it does not.
+
+The table is read backwards by id. A search ends when it has found enough, after 10000 rows in a row that are older than
+--since, or after database.statement_timeout; notes on standard error say how far it came.
+
+Examples:
+  rsolv-exporter rows 'rsolv_validation_executions_total{{repo=\"org/app\",status=\"failed\"}}' --since 24h
+  the ones over 5 minutes:
+  rsolv-exporter rows 'rsolv_validation_duration_milliseconds_bucket{{le!=\"300000\"}}'
+  between one and two minutes, as CSV:
+  rsolv-exporter rows 'rsolv_validation_duration_milliseconds{{le=\"120000\"}}' --limit 1000 --format csv"
+            )),
+        Command::new("buckets")
+            .about("Suggest the bounds of a histogram from the values that there are")
+            .arg(selector(true).help("The histogram, if wanted with labels"))
+            .arg(since().default_value("30d").help("Executions that finished within this time"))
+            .after_help(
+                "\
+It prints p50, p90, p95 and p99 of the values, what histogram_quantile makes of them with today's and with the suggested
+bounds, how many values are above the last bound, and the TOML to paste. Quantiles have five significant digits.
+The table is read backwards by id, as by the command rows.
+
+Examples:
+  rsolv-exporter buckets rsolv_validation_duration_milliseconds
+  rsolv-exporter buckets 'rsolv_mitigation_trust_score_value{language=\"ruby\"}' --since 7d",
+            ),
+        Command::new("backfill")
+            .about("Write the history as OpenMetrics with timestamps, for promtool")
+            .arg(Arg::new("from").long("from").value_name("TIME").required(true).help(
+                "The first sample: 2026-01-31, 2026-01-31T12:00:00Z, 30d (ago) or seconds since the epoch",
+            ))
+            .arg(Arg::new("to").long("to").value_name("TIME").default_value("now").help("The last sample"))
+            .arg(
+                Arg::new("step")
+                    .long("step")
+                    .value_name("DURATION")
+                    .default_value("1m")
+                    .value_parser(duration)
+                    .help("From one sample to the next"),
+            )
+            .arg(
+                Arg::new("label")
+                    .long("label")
+                    .value_name("NAME=VALUE")
+                    .action(ArgAction::Append)
+                    .value_parser(pair)
+                    .help("A label for every series; give job and instance as Prometheus does, so that live series go on"),
+            )
+            .after_help(
+                "\
+Every series has a sample at every step, from one step before its first event (there it is 0) or from --from on: so many
+lines as there are series times steps. Its last value is the live one, less what happened after --to; rows that are gone
+count as before --from, as far as state.file knows them. Gauges of open rows have no history and are left out.
+
+PostgreSQL reads each table once for every list of labels that metrics have (twice with the shipped queries) and sorts it,
+which can take long and, on disk, as much room as there are executions: run it on a replica, with a statement_timeout to
+match. The transaction lasts until all is written. This side holds a few thousand rows, whatever the range.
+
+promtool reads the file once for every two hours of it. Leave out the last three hours (--to 3h): Prometheus still writes
+to the block in memory there. Blocks older than Prometheus' retention are deleted as soon as it sees them.
+
+Example:
+  rsolv-exporter backfill --from 30d --to 3h --label job=rsolv-exporter --label instance=exporter:10060 \\
+    --database.statement-timeout 30m > history.txt
+  promtool tsdb create-blocks-from openmetrics history.txt /var/lib/prometheus/metrics2",
+            ),
+        Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"),
+    ]
+}
+
+/// The task of a command with its arguments.
+pub fn task(name: &str, matches: &ArgMatches) -> Task {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    match name {
+        "check" => Task::Check { json: text("format").is_some_and(|format| format == "json") },
+        "once" => Task::Once,
+        "sql" => Task::Sql(text("selector")),
+        "rows" => Task::Rows(rows::Options {
+            selector: text("selector").unwrap_or_default(),
+            since: matches.get_one("since").copied(),
+            limit: matches.get_one::<u32>("limit").map_or(usize::MAX, |&limit| limit as usize),
+            format: text("format").and_then(|text| rows::Format::parse(&text)).unwrap_or(rows::Format::Table),
+        }),
+        "buckets" => Task::Buckets(buckets::Options {
+            selector: text("selector").unwrap_or_default(),
+            since: matches.get_one("since").copied().unwrap_or_default(),
+        }),
+        "backfill" => Task::Backfill(backfill::Options {
+            from: text("from").unwrap_or_default(),
+            to: text("to").unwrap_or_default(),
+            step: matches.get_one("step").copied().unwrap_or_default(),
+            labels: matches.get_many("label").into_iter().flatten().cloned().collect(),
+        }),
+        "healthcheck" => Task::Healthcheck,
+        _ => Task::Serve,
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}; such as 30m, 24h or 30d"))
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}

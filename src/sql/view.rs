@@ -1,0 +1,139 @@
+//! The rows of a source as the exporter sees them: labels as they are exported, values only where they are valid.
+
+use super::{Columns, ident, label, literal, number, valid, why};
+use crate::ledger::{Labels, MAX_LABEL_BYTES, OVERFLOW};
+use crate::source::{Source, Value};
+
+/// The view's name in the statement around it.
+pub const NAME: &str = "seen";
+
+/// What a view shows beside `id`, `done` and `at`.
+#[derive(Clone, Debug, Default)]
+pub struct View<'a> {
+    /// Labels, each under its own name.
+    pub labels: Vec<&'a str>,
+    /// Labels compared only with short values: they need no cut.
+    pub short: Vec<&'a str>,
+    /// Value columns, each under the name that [`value`] gives it.
+    pub values: Vec<&'a Value>,
+    /// Boolean columns, each under its own name.
+    pub only: Vec<&'a str>,
+    /// Columns as text, each under the name that [`raw`] gives it.
+    pub raw: Vec<&'a str>,
+    /// Whether there is, for each value column, why its value was rejected, under the name that [`reason`] gives it.
+    pub reasons: bool,
+    /// The sets there are, when rows of others are counted as [`OVERFLOW`].
+    pub sets: Option<Vec<&'a Labels>>,
+    /// Follows the SELECT, which is called `execution`: a condition, an order, a limit.
+    pub which: String,
+}
+
+/// The name of the valid number of a value column.
+pub fn value(column: &Value) -> String {
+    valid(column)
+}
+
+/// The name of a column as it stands in the table.
+pub fn raw(column: &str) -> String {
+    ident(&format!("{column} (column)"))
+}
+
+/// The name of why the value of a column was rejected.
+pub fn reason(column: &Value) -> String {
+    ident(&format!("{} (reason)", column.column))
+}
+
+/// Common table expressions, without `WITH`; the last one is called [`NAME`].
+pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
+    let labels: Vec<&str> = match view.sets {
+        // Which set a row belongs to takes all the labels that identify one.
+        Some(_) => {
+            let own = source.labels.iter().map(String::as_str);
+            let more = view.labels.iter().copied().filter(|l| !source.labels.iter().any(|own| own == l));
+            own.chain(more).collect()
+        }
+        None => view.labels.clone(),
+    };
+    let long: Vec<&str> = labels.iter().copied().filter(|l| view.sets.is_some() || !view.short.contains(l)).collect();
+    let rest: Vec<String> = view.only.iter().map(|c| ident(c)).chain(view.values.iter().map(|v| valid(v))).collect();
+    let reasons: Vec<&Value> = if view.reasons { view.values.clone() } else { Vec::new() };
+    let rest: Vec<String> = rest.into_iter().chain(view.raw.iter().map(|c| raw(c))).collect();
+    let rest: Vec<String> = rest.into_iter().chain(reasons.iter().map(|v| reason(v))).collect();
+
+    let mut list = vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), "at".to_owned()];
+    list.extend(labels.iter().map(|l| format!("{} AS {}", label(source, l), ident(l))));
+    list.extend(view.only.iter().map(|c| ident(c)));
+    list.extend(view.values.iter().map(|v| format!("{} AS {}", number(v, columns), valid(v))));
+    list.extend(view.raw.iter().map(|c| format!("{}::text AS {}", ident(c), raw(c))));
+    list.extend(reasons.iter().map(|v| format!("{} AS {}", why(v, columns), reason(v))));
+    let which = if view.which.is_empty() { String::new() } else { format!("{}\n  ", view.which) };
+    // OFFSET 0 keeps values from being computed anew for every use.
+    let first = format!(
+        "  SELECT\n    {}\n  FROM (\n{}\n  ) AS execution\n  {which}OFFSET 0",
+        list.join(",\n    "),
+        source.sql
+    );
+    let mut levels = vec![("trimmed", first)];
+    if !long.is_empty() {
+        let cuts = labels.iter().map(|l| if long.contains(l) { cut(l) } else { ident(l) });
+        levels.push(("cut", level(cuts, &rest, levels[levels.len() - 1].0)));
+    }
+    if let Some(sets) = &view.sets {
+        levels.push(("known", known(source, sets)));
+        let same: Vec<_> = source.labels.iter().map(|l| format!("known.{0} = cut.{0}", ident(l))).collect();
+        let folds = labels.iter().map(|l| match source.labels.iter().any(|own| own == l) {
+            true => format!(
+                "CASE WHEN EXISTS (SELECT FROM known WHERE {}) THEN {1} ELSE {2} END AS {1}",
+                same.join(" AND "),
+                ident(l),
+                literal(OVERFLOW)
+            ),
+            false => ident(l),
+        });
+        levels.push(("folded", level(folds, &rest, "cut")));
+    }
+    let last = levels.len() - 1;
+    levels[last].0 = NAME;
+    let columns = source.labels.iter().map(|l| ident(l)).collect::<Vec<_>>().join(", ");
+    let levels = levels.iter().map(|(name, text)| match *name {
+        "known" => format!("known ({columns}) AS (\n{text}\n)"),
+        name => format!("{name} AS (\n{text}\n)"),
+    });
+    levels.collect::<Vec<_>>().join(", ")
+}
+
+fn level(labels: impl Iterator<Item = String>, rest: &[String], from: &str) -> String {
+    let fixed = ["id", "done", "at"].map(str::to_owned).into_iter();
+    let list: Vec<String> = fixed.chain(labels).chain(rest.iter().cloned()).collect();
+    format!("  SELECT\n    {}\n  FROM {from}", list.join(",\n    "))
+}
+
+/// A label cut to the length it has in metrics, between two characters.
+fn cut(label: &str) -> String {
+    let label = ident(label);
+    // A character has at most four bytes.
+    format!(
+        "CASE WHEN octet_length({label}) <= {MAX_LABEL_BYTES} THEN {label} ELSE (SELECT max(left({label}, n)) FROM \
+         generate_series({}, {MAX_LABEL_BYTES}) AS n WHERE octet_length(left({label}, n)) <= {MAX_LABEL_BYTES}) END AS {label}",
+        MAX_LABEL_BYTES / 4
+    )
+}
+
+fn known(source: &Source, sets: &[&Labels]) -> String {
+    let row = |set: &&Labels| {
+        let values: Vec<_> = set.iter().map(|v| literal(v)).collect();
+        format!("({})", values.join(", "))
+    };
+    let rows: Vec<_> = sets.iter().map(row).collect();
+    if rows.is_empty() {
+        let nothing = vec!["NULL::text"; source.labels.len()].join(", ");
+        return format!("  SELECT {nothing} WHERE false");
+    }
+    format!("  VALUES\n    {}", rows.join(",\n    "))
+}
+
+/// Whether a value compared with a label tells whether the label has it also without the cut.
+pub fn is_short(value: &str) -> bool {
+    // A label that was cut has at least this many bytes less three, of a character that did not fit.
+    value.len() < MAX_LABEL_BYTES - 3
+}

@@ -1,0 +1,85 @@
+//! Tables for a terminal: aligned, not too wide, and without characters that a terminal would obey.
+
+/// Columns of an ordinary terminal.
+pub const WIDTH: usize = 80;
+/// A column that is too wide for the table is not made narrower than this.
+const NARROW: usize = 8;
+/// Between two columns.
+const SPACE: usize = 2;
+
+/// A column of a table.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// What stands above it.
+    pub name: String,
+    /// Whether it is aligned to the right.
+    pub right: bool,
+    /// Whether it may be cut to make the table fit.
+    pub cut: bool,
+}
+
+/// Text in which control characters, and those that change the direction of the text, are written as escapes.
+pub fn visible(text: &str) -> String {
+    let obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().map(|c| if obeyed(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// A table not wider than `width`, if need be with cells cut; with how many columns at the end were left out altogether.
+pub fn table(columns: &[Column], rows: &[Vec<String>], width: usize) -> (String, usize) {
+    let cells: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
+    let length = |text: &str| text.chars().count();
+    let natural = columns.iter().enumerate().map(|(i, column)| {
+        let longest = cells.iter().filter_map(|row| row.get(i)).map(|cell| length(cell)).max();
+        longest.unwrap_or_default().max(length(&column.name))
+    });
+    let mut widths: Vec<usize> = natural.collect();
+    let total = |widths: &[usize]| widths.iter().sum::<usize>() + SPACE * widths.len().saturating_sub(1);
+    while total(&widths) > width {
+        let cuttable = (0..widths.len()).filter(|&i| columns[i].cut && widths[i] > NARROW);
+        match cuttable.max_by_key(|&i| widths[i]) {
+            Some(widest) => widths[widest] -= 1,
+            None if widths.len() > 1 => _ = widths.pop(),
+            None => break,
+        }
+    }
+    let mut out = String::new();
+    let names: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
+    for row in std::iter::once(&names).chain(&cells) {
+        let line = row.iter().zip(&widths).zip(columns).map(|((cell, &width), column)| {
+            let cell =
+                if length(cell) > width { cell.chars().take(width - 1).chain(['…']).collect() } else { cell.clone() };
+            if column.right { format!("{cell:>width$}") } else { format!("{cell:width$}") }
+        });
+        out.push_str(line.collect::<Vec<_>>().join(&" ".repeat(SPACE)).trim_end());
+        out.push('\n');
+    }
+    (out, columns.len() - widths.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str, cut: bool) -> Column {
+        Column { name: name.into(), right: !cut, cut }
+    }
+
+    #[test]
+    fn a_wide_table_is_cut_to_fit_and_says_what_it_left_out() {
+        let columns = ["a", "b", "c", "d", "e", "f", "g", "h", "i"].map(|name| column(name, true));
+        let rows = vec![vec!["x".repeat(50); 9]];
+        let (text, left_out) = table(&columns, &rows, WIDTH);
+        assert_eq!(left_out, 1);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        let rows = vec![vec!["\u{1b}[31mred\r\n".into(), "1".into()], vec!["a\u{202e}é…".into(), "200".into()]];
+        let (text, _) = table(&[column("text", true), column("n", false)], &rows, WIDTH);
+        insta::assert_snapshot!(text);
+    }
+}

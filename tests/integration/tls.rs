@@ -1,0 +1,310 @@
+//! TLS and passwords to PostgreSQL: the same verdicts as libpq's.
+
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rsolv_exporter::db::{Failure, Reason, Target, Timeouts};
+
+use crate::outages::{failures, up};
+use crate::support::certificates::Certificate;
+use crate::support::cluster::Cluster;
+use crate::support::database::connect;
+use crate::support::exporter::Exporter;
+use crate::support::metrics::Metrics;
+
+/// Who may come in how, by pg_hba.conf.
+const ACCESS: &str = "local all all trust
+hostssl all tls_only 127.0.0.1/32 scram-sha-256
+hostnossl all plain_only 127.0.0.1/32 scram-sha-256
+hostssl all certified 127.0.0.1/32 cert
+host all scram 127.0.0.1/32 scram-sha-256
+host all hashed 127.0.0.1/32 md5
+host all postgres 127.0.0.1/32 trust
+";
+
+const PASSWORD: &str = "tls-s3cret";
+
+/// A server with TLS, and the files that clients need.
+struct Fixture {
+    cluster: Cluster,
+    directory: tempfile::TempDir,
+    authority: Certificate,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let cluster = Cluster::start(&[
+            ("ssl_ca_file", "root.crt"),
+            ("ssl_cert_file", "server.crt"),
+            ("ssl_key_file", "server.key"),
+        ]);
+        let (cluster, authority) = (cluster.unwrap(), Certificate::authority("root.example"));
+        let client = connect(&cluster.socket_url("postgres")).await.unwrap();
+        for (role, encryption) in [
+            ("tls_only", "scram-sha-256"),
+            ("plain_only", "scram-sha-256"),
+            ("certified", "scram-sha-256"),
+            ("scram", "scram-sha-256"),
+            ("hashed", "md5"),
+        ] {
+            let role =
+                format!("SET password_encryption = '{encryption}'; CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'");
+            client.batch_execute(&role).await.unwrap();
+        }
+        drop(client);
+        authority.write(directory.path(), "root");
+        Certificate::authority("root.example").write(directory.path(), "wrong");
+        authority.issue("certified", &[]).write(directory.path(), "client");
+        authority.issue("somebody", &[]).write(directory.path(), "somebody");
+        Certificate::authority("certified").write(directory.path(), "self");
+        cluster.write("pg_hba.conf", ACCESS).unwrap();
+        cluster.write("root.crt", &authority.certificate()).unwrap();
+        Self { cluster, directory, authority }
+    }
+
+    /// Restarts the server with another certificate, or without any.
+    fn serve(&self, certificate: Option<(&str, &str)>) {
+        self.cluster.stop_fast().unwrap();
+        self.cluster.configure(&[("ssl", if certificate.is_some() { "on" } else { "off" })]).unwrap();
+        if let Some((certificate, key)) = certificate {
+            self.cluster.write("server.crt", certificate).unwrap();
+            self.cluster.write("server.key", key).unwrap();
+        }
+        self.cluster.start_again().unwrap();
+    }
+
+    /// The URL with these parameters, in which ROOT, WRONG and so on stand for files, and HOST for a name of the server.
+    fn url(&self, user: &str, parameters: &str) -> String {
+        let port = self.cluster.port();
+        let directory = self.directory.path().to_str().unwrap();
+        let parameters = parameters.replace("DIR", directory);
+        format!("postgresql://{user}:{PASSWORD}@/postgres?hostaddr={}&port={port}&{parameters}", Ipv4Addr::LOCALHOST)
+    }
+
+    /// The exporter's verdict: whether there is TLS, or why there is no connection.
+    async fn ours(&self, url: &str) -> Result<bool, Failure> {
+        let timeouts = Timeouts { statement: Duration::from_secs(30), lock: Duration::from_secs(30) };
+        let target = Target::parse(url, Duration::from_secs(30), timeouts);
+        let target = target.map_err(|message| Failure::new(Reason::Tls, message))?;
+        let session = target.connect().await?;
+        let row = session.one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await?;
+        Ok(row.get(0))
+    }
+
+    /// libpq's verdict.
+    fn theirs(&self, url: &str) -> Result<bool, String> {
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-w", "-A", "-t", "-c", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", url]);
+        // Without files of its user's that it would read.
+        psql.env("HOME", self.directory.path()).env("LC_ALL", "C").stdin(Stdio::null());
+        let output = psql.output().expect("psql, from the package postgresql-client");
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if output.status.success() { Ok(text == "t") } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
+    }
+
+    /// Compares the verdicts for each case; `expected` is `TLS`, `plain`, or the reason of a failure (or several).
+    async fn compare(&self, cases: &[(&str, &str, &str)]) {
+        let mut wrong = Vec::new();
+        for (user, parameters, expected) in cases {
+            let url = self.url(user, parameters);
+            let (ours, theirs) = (self.ours(&url).await, self.theirs(&url));
+            let verdict = match &ours {
+                Ok(true) => "TLS",
+                Ok(false) => "plain",
+                Err(failure) => failure.reason.as_str(),
+            };
+            if let Err(failure) = &ours {
+                assert!(!failure.message.contains(PASSWORD), "{}", failure.message);
+            }
+            if !expected.split('|').any(|expected| expected == verdict) || ours.as_ref().ok() != theirs.as_ref().ok() {
+                wrong.push(format!("{user} {parameters}: expected {expected}\n  ours   {ours:?}\n  libpq  {theirs:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+#[tokio::test]
+async fn the_same_verdicts_as_libpq() {
+    let fixture = Fixture::new().await;
+    let certificate = fixture.authority.issue("db.example", &["db.example", "127.0.0.1"]);
+    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
+    fixture
+        .compare(&[
+            ("scram", "host=db.example", "TLS"),
+            ("scram", "host=db.example&sslmode=disable", "plain"),
+            ("scram", "host=db.example&sslmode=allow", "plain"),
+            ("scram", "host=db.example&sslmode=prefer", "TLS"),
+            ("scram", "host=db.example&sslmode=require", "TLS"),
+            ("scram", "sslmode=require", "TLS"),
+            ("scram", "host=db.example&sslmode=verify-ca&sslrootcert=DIR/root.crt", "TLS"),
+            ("scram", "host=other.example&sslmode=verify-ca&sslrootcert=DIR/root.crt", "TLS"),
+            ("scram", "host=db.example&sslmode=verify-full&sslrootcert=DIR/root.crt", "TLS"),
+            ("scram", "host=127.0.0.1&sslmode=verify-full&sslrootcert=DIR/root.crt", "TLS"),
+            ("scram", "host=other.example&sslmode=verify-full&sslrootcert=DIR/root.crt", "tls"),
+            ("scram", "host=db.example&sslmode=require&sslrootcert=DIR/root.crt", "TLS"),
+            // An authority that has not signed it, of the same name.
+            ("scram", "host=db.example&sslmode=require&sslrootcert=DIR/wrong.crt", "tls"),
+            ("scram", "host=db.example&sslmode=verify-ca&sslrootcert=DIR/wrong.crt", "tls"),
+            ("scram", "host=db.example&sslmode=verify-full&sslrootcert=DIR/wrong.crt", "tls"),
+            ("scram", "host=db.example&sslmode=prefer&sslrootcert=DIR/wrong.crt", "plain"),
+            ("scram", "host=db.example&sslmode=verify-full&sslrootcert=DIR/nowhere.crt", "tls"),
+            ("tls_only", "host=db.example&sslmode=disable", "auth"),
+            ("tls_only", "host=db.example&sslmode=allow", "TLS"),
+            ("tls_only", "host=db.example&sslmode=prefer", "TLS"),
+            ("plain_only", "host=db.example&sslmode=require", "auth"),
+            ("plain_only", "host=db.example&sslmode=prefer", "plain"),
+            ("hashed", "host=db.example&sslmode=disable", "plain"),
+            ("hashed", "host=db.example&sslmode=require", "TLS"),
+            ("scram", "host=db.example&channel_binding=require", "TLS"),
+            ("scram", "host=db.example&sslmode=disable&channel_binding=require", "auth"),
+            ("scram", "host=db.example&channel_binding=disable", "TLS"),
+            ("hashed", "host=db.example&channel_binding=require", "auth"),
+            ("scram", "host=db.example&password=wrong", "auth"),
+            ("nobody", "host=db.example", "auth"),
+            ("certified", "host=db.example&sslmode=require&sslcert=DIR/client.crt&sslkey=DIR/client.key", "TLS"),
+            ("certified", "host=db.example&sslmode=require", "auth"),
+            ("certified", "host=db.example&sslmode=require&sslcert=DIR/somebody.crt&sslkey=DIR/somebody.key", "auth"),
+            // With TLS 1.3 the server refuses after the handshake, and its reset can overtake its reason.
+            ("certified", "host=db.example&sslmode=require&sslcert=DIR/self.crt&sslkey=DIR/self.key", "tls|connect"),
+            ("certified", "host=db.example&sslmode=require&sslcert=DIR/client.crt&sslkey=DIR/self.key", "tls"),
+        ])
+        .await;
+
+    let expired = fixture.authority.issue_expired("db.example", &["db.example"]);
+    fixture.serve(Some((&expired.certificate(), &expired.key())));
+    fixture
+        .compare(&[
+            ("scram", "host=db.example&sslmode=require", "TLS"),
+            ("scram", "host=db.example&sslmode=verify-ca&sslrootcert=DIR/root.crt", "tls"),
+            ("scram", "host=db.example&sslmode=verify-full&sslrootcert=DIR/root.crt", "tls"),
+        ])
+        .await;
+
+    fixture.serve(None);
+    fixture
+        .compare(&[
+            ("scram", "host=db.example&sslmode=prefer", "plain"),
+            ("scram", "host=db.example&sslmode=require", "tls"),
+            ("scram", "host=db.example&sslmode=verify-full&sslrootcert=DIR/root.crt", "tls"),
+        ])
+        .await;
+}
+
+/// By the command in PostgreSQL's documentation, 19.9.5: a certificate that is its own authority.
+#[tokio::test]
+async fn the_certificate_of_the_documentation() {
+    let fixture = Fixture::new().await;
+    let make = |name: &str| {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-new", "-x509", "-days", "365", "-nodes", "-text", "-out", "server.crt"]);
+        openssl.args(["-keyout", "server.key", "-subj", &format!("/CN={name}")]).current_dir(fixture.directory.path());
+        let output = openssl.output().expect("openssl");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let read = |file| std::fs::read_to_string(fixture.directory.path().join(file)).unwrap();
+        fixture.serve(Some((&read("server.crt"), &read("server.key"))));
+    };
+    make("dbhost.yourdomain.com");
+    fixture
+        .compare(&[
+            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-ca&sslrootcert=DIR/server.crt", "TLS"),
+            ("scram", "host=other.example&sslmode=verify-ca&sslrootcert=DIR/server.crt", "TLS"),
+            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/server.crt", "TLS"),
+            ("scram", "host=other.example&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
+            ("scram", "host=127.0.0.1&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
+            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/root.crt", "tls"),
+            ("scram", "host=dbhost.yourdomain.com&channel_binding=require&sslmode=require", "TLS"),
+        ])
+        .await;
+    make("127.0.0.1");
+    fixture
+        .compare(&[
+            ("scram", "host=127.0.0.1&sslmode=verify-full&sslrootcert=DIR/server.crt", "TLS"),
+            ("scram", "host=127.0.0.2&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
+        ])
+        .await;
+    let other = fixture.authority.issue("127.0.0.1", &["127.0.0.2"]);
+    fixture.serve(Some((&other.certificate(), &other.key())));
+    fixture
+        .compare(&[
+            ("scram", "host=127.0.0.1&sslmode=verify-full&sslrootcert=DIR/root.crt", "tls"),
+            ("scram", "host=127.0.0.2&sslmode=verify-full&sslrootcert=DIR/root.crt", "TLS"),
+            ("scram", "host=127.0.0.2&sslmode=verify-full&sslrootcert=DIR/wrong.crt", "tls"),
+        ])
+        .await;
+    make("*.yourdomain.com");
+    fixture
+        .compare(&[
+            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/server.crt", "TLS"),
+            ("scram", "host=a.dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
+        ])
+        .await;
+}
+
+/// The real program: a failure is counted under its reason and logged without the password.
+#[tokio::test]
+async fn what_is_refused_is_counted_and_logged() {
+    let fixture = Fixture::new().await;
+    let certificate = fixture.authority.issue("db.example", &["db.example"]);
+    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
+    for (parameters, reason, said) in [
+        ("host=db.example&sslmode=verify-ca&sslrootcert=DIR/wrong.crt", "tls", "certificate verify failed"),
+        ("host=db.example&password=wr0ng-s3cret", "auth", "password authentication failed for user"),
+    ] {
+        let url = fixture.url("scram", parameters);
+        let exporter = Exporter::start(&url, &["--poll.interval", "500ms", "--poll.stale-after", "1s"]).await;
+        let what = format!("a failure with reason {reason}");
+        let failed = |m: &_| !up(m) && failures(m, reason) > 1.0;
+        let page = exporter.wait_for(&what, failed).await.text;
+        let log = exporter.log();
+        assert_eq!(log.matches(said).count(), 1, "{log}");
+        let status = exporter.get("/").await.text();
+        assert!(!format!("{page}{log}{status}").contains("s3cret"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_file_that_is_rotated() {
+    let fixture = Fixture::new().await;
+    let (file, role) = (fixture.directory.path().join("password"), "tls_only");
+    let certificate = fixture.authority.issue("db.example", &["db.example"]);
+    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
+    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let url = fixture.url(role, "host=db.example").replace(&format!(":{PASSWORD}"), "");
+    let flags = ["--poll.interval", "500ms", "--database.password-file", file.to_str().unwrap()];
+    let exporter = Exporter::start(&url, &flags).await;
+    rotate(&fixture, &exporter, role, |new| std::fs::write(&file, new).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_url_file_that_is_rotated() {
+    let fixture = Fixture::new().await;
+    let (file, role) = (fixture.directory.path().join("url"), "tls_only");
+    let certificate = fixture.authority.issue("db.example", &["db.example"]);
+    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
+    let url = fixture.url(role, "host=db.example");
+    std::fs::write(&file, &url).unwrap();
+    let flags = ["--poll.interval", "500ms", "--database.url-file", file.to_str().unwrap()];
+    let arguments = [&flags[..], &["--web.listen-address", "127.0.0.1:0"]].concat();
+    let exporter = Exporter::launch(&arguments, &[]).await.unwrap();
+    rotate(&fixture, &exporter, role, |new| std::fs::write(&file, url.replace(PASSWORD, new)).unwrap()).await;
+}
+
+/// The old password is revoked and sessions are ended; the exporter is back soon after the file has the new one.
+async fn rotate(fixture: &Fixture, exporter: &Exporter, role: &str, write: impl Fn(&str)) {
+    let admin = connect(&fixture.cluster.socket_url("postgres")).await.unwrap();
+    // There is no table to read, but there is a connection.
+    let connected = |m: &Metrics| failures(m, "missing") > 0.0;
+    exporter.wait_for("a connection", connected).await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'";
+    admin.batch_execute(&format!("ALTER ROLE {role} PASSWORD 'new-s3cret'; {end}")).await.unwrap();
+    let metrics = exporter.wait_for("a refusal", |m| failures(m, "auth") > 0.0).await;
+    let before = failures(&metrics, "missing");
+    write("new-s3cret");
+    let started = Instant::now();
+    exporter.wait_for("a connection", |m| failures(m, "missing") > before).await;
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(!exporter.log().contains("s3cret"), "{}", exporter.log());
+}

@@ -1,0 +1,103 @@
+//! Many clients at once.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::cluster::Cluster;
+use crate::support::database::Database;
+use crate::support::exporter::Exporter;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The largest number of connections that the exporter keeps.
+const MOST: usize = 2048;
+
+/// Lets this process, and the exporters that it starts, have as many files open as the tests need.
+fn more_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read or write the struct, which lives through them.
+    let ok = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max.min(20_000);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
+        }
+    };
+    assert!(ok && limit.rlim_cur > 4000, "the hard limit of open files (ulimit -Hn) is too low: {}", limit.rlim_cur);
+}
+
+/// Memory of the process that is its own, in bytes.
+fn memory(exporter: &Exporter) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", exporter.pid())).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line RssAnon");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+}
+
+/// A connection that has had one answer.
+async fn used(exporter: &Exporter) -> TcpStream {
+    let mut stream = TcpStream::connect(&exporter.address).await.expect("a connection");
+    stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("a request");
+    let mut answer = [0; 1024];
+    let n = stream.read(&mut answer).await.expect("an answer");
+    assert!(answer[..n].starts_with(b"HTTP/1.1 200"));
+    stream
+}
+
+#[tokio::test]
+async fn a_thousand_idle_connections_cost_less_than_20_megabytes() {
+    more_files();
+    let db = Database::new().await;
+    let exporter = Exporter::start(&db.url(), &[]).await;
+    exporter.wait_for("a first poll", |m| m.value("rsolv_exporter_up", &[]) == Some(1.0)).await;
+    let before = memory(&exporter);
+    let mut idle = Vec::new();
+    for _ in 0..1000 {
+        idle.push(used(&exporter).await);
+    }
+    let cost = memory(&exporter).saturating_sub(before);
+    println!("1000 idle connections: {} kB", cost / 1024);
+    assert!(cost < 20_000_000, "{cost}");
+    assert_eq!(exporter.get("/metrics").await.status, 200);
+    drop(idle);
+}
+
+#[tokio::test]
+async fn more_connections_than_there_are_places_wait_and_are_served() {
+    more_files();
+    let db = Database::new().await;
+    let exporter = Exporter::start(&db.url(), &[]).await;
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", exporter.pid())).expect("its files").count();
+    let own = files();
+    let mut crowd = Vec::new();
+    for _ in 0..MOST + 100 {
+        crowd.push(TcpStream::connect(&exporter.address).await.expect("the system takes it"));
+    }
+    let began = Instant::now();
+    while files() < MOST {
+        assert!(began.elapsed() < PATIENCE, "only {} files", files());
+        tokio::task::yield_now().await;
+    }
+    assert!(files() <= own + MOST + 10, "{} files", files());
+    // Those that say nothing have to leave, and then there is a place.
+    assert_eq!(exporter.get("/-/healthy").await.status, 200);
+    assert!(files() <= own + MOST + 10, "{} files", files());
+    drop(crowd);
+}
+
+/// A poll that hangs holds nothing that a scrape needs.
+#[tokio::test]
+async fn a_database_that_hangs_delays_no_scrape() {
+    let cluster = Cluster::start(&[]).expect("a server");
+    let db = Database::on(&cluster).await;
+    let exporter = Exporter::start(&db.url(), &["--poll.interval=100ms"]).await;
+    exporter.wait_polls(1).await;
+    cluster.pause();
+    let began = Instant::now();
+    for path in ["/metrics", "/", "/-/healthy", "/-/ready"].repeat(25) {
+        assert_eq!(exporter.get(path).await.status, 200, "{path}");
+    }
+    let took = began.elapsed();
+    cluster.resume();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
