@@ -1,9 +1,9 @@
 # The two commands of the README are `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-soak test-postgres-versions set-up lint golden dist deny clean
+.PHONY: help demo test test-e2e test-soak test-postgres-versions set-up lint golden dist deny clean
 
 help: ## Say what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-23s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-23s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## See it work on a throwaway PostgreSQL (Ctrl-C ends it)
 	@tests/setup.sh build postgres
@@ -16,6 +16,9 @@ test: set-up lint ## Everything that must hold, on real servers
 
 set-up: ## Install what the tests need and this machine lacks
 	@tests/setup.sh build postgres prometheus pgbouncer python
+
+test-e2e: set-up ## Alerts and dashboards, from failing executions to the page (about a minute)
+	cargo test --locked --test integration alerting -- --test-threads 8
 
 test-soak: ## Many concurrent writers, with 20 seeds (about 4 minutes)
 	@tests/setup.sh postgres

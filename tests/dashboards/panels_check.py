@@ -2,6 +2,11 @@
 
 Each expression has to return data; the numbers of the executions dashboard have to be the truth about the made-up
 executions, whatever the variables are set to. `--draw` paints what the panels would show into .tools/pictures.
+
+    panels_check.py --live URL VARIABLE=VALUE…
+
+runs them, with the variables set to everything and to these values, against a Prometheus that scrapes a live exporter
+every second, where times are a sixtieth of the usual ones. What the panels show goes to standard output, as JSON.
 """
 
 import json
@@ -21,11 +26,9 @@ import synthetic
 from synthetic import END, SCRAPE, START
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "alerts"))
-import rules_check  # noqa: E402
-
 DASHBOARDS = {file.stem: json.loads(file.read_text()) for file in sorted((ROOT / "dashboards").glob("*.json"))}
 DAY = 86400
+LIVE_RANGE = 120
 problems = []
 
 
@@ -35,6 +38,20 @@ def expect(condition, what):
 
 
 class Prometheus:
+    """A Prometheus at a URL, with the seconds between its scrapes and how often an hour of ours fits into one of its."""
+
+    def __init__(self, url, scrape, pace):
+        self.url, self.scrape, self.pace = url, scrape, pace
+
+    def get(self, path, **parameters):
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters, doseq=True)}"
+        try:
+            return json.load(urllib.request.urlopen(url))["data"]
+        except urllib.error.HTTPError as error:
+            raise SystemExit(f"{parameters}: {error.read().decode()}") from error
+
+
+class MadeUp(Prometheus):
     """A Prometheus that scrapes nothing and holds the made-up samples."""
 
     def __init__(self, work):
@@ -46,7 +63,7 @@ class Prometheus:
         (work / "prometheus.yml").write_text("")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+            super().__init__(f"http://127.0.0.1:{free.getsockname()[1]}", SCRAPE, 1)
         self.log = open(work / "log", "w")
         self.process = subprocess.Popen(
             ["prometheus", f"--config.file={work}/prometheus.yml", f"--storage.tsdb.path={work}/data",
@@ -58,13 +75,6 @@ class Prometheus:
             except OSError:
                 time.sleep(0.1)
         raise SystemExit((work / "log").read_text())
-
-    def get(self, path, **parameters):
-        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters, doseq=True)}"
-        try:
-            return json.load(urllib.request.urlopen(url))["data"]
-        except urllib.error.HTTPError as error:
-            raise SystemExit(f"{parameters}: {error.read().decode()}") from error
 
     def stop(self):
         self.process.terminate()
@@ -78,12 +88,12 @@ def regex(values):
     return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
 
 
-def fill(text, variables, seconds, interval):
+def fill(text, variables, seconds, interval, scrape):
     """What Grafana puts into an expression."""
     known = {
         "__range": f"{seconds}s",
         "__interval": f"{interval}s",
-        "__rate_interval": f"{max(interval + SCRAPE, 4 * SCRAPE)}s",
+        "__rate_interval": f"{max(interval + scrape, 4 * scrape)}s",
         **variables,
     }
 
@@ -95,17 +105,17 @@ def fill(text, variables, seconds, interval):
     return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
 
 
-def step(panel, seconds):
+def step(prometheus, panel, seconds):
     """The interval of a range query: as many points as the panel wants, at least the smallest one it takes, a round number."""
-    least = {"10m": 600}.get(panel.get("interval"), SCRAPE)
+    least = 600 // prometheus.pace if panel.get("interval") == "10m" else prometheus.scrape
     wanted = seconds / panel.get("maxDataPoints", 1000)
-    return next(n for n in (60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400) if n >= max(wanted, least))
+    return next(n for n in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400) if n >= max(wanted, least))
 
 
 def run(prometheus, panel, target, variables, end, seconds):
     """[(legend, [(time, value)])] of one target."""
-    interval = step(panel, seconds)
-    query = fill(target["expr"], variables, seconds, interval)
+    interval = step(prometheus, panel, seconds)
+    query = fill(target["expr"], variables, seconds, interval, prometheus.scrape)
     if target["instant"]:
         result = prometheus.get("query", query=query, time=end)["result"]
     else:
@@ -119,27 +129,25 @@ def run(prometheus, panel, target, variables, end, seconds):
     return series
 
 
-def check_variables(prometheus, name, dashboard, variables):
+def check_variables(prometheus, name, dashboard, variables, true, start=START, end=END):
+    """Every variable has values to choose from, and where we know them those."""
     for variable in dashboard["templating"]["list"]:
         if variable["type"] != "query":
             continue
-        match = re.fullmatch(r"label_values\((.*), (\w+)\)", fill(variable["query"]["query"], variables, 0, 0))
+        match = re.fullmatch(r"label_values\((.*), (\w+)\)", fill(variable["query"]["query"], variables, 0, 0, 0))
         expect(match, f"{name}: variable {variable['name']} is no label_values()")
-        values = prometheus.get(f"label/{match[2]}/values", **{"match[]": match[1], "start": START, "end": END})
+        values = prometheus.get(f"label/{match[2]}/values", **{"match[]": match[1], "start": start, "end": end})
         expect(values, f"{name}: variable {variable['name']} has no values")
-        if variable["name"] == "environment":
-            expect(values == ["production", "staging"], f"{name}: environments {values}")
-        if variable["name"] == "language":
-            expect(set(values) == {"javascript", "ruby", "python", "go"}, f"{name}: languages {values}")
+        expect(values == true.get(variable["name"], values), f"{name}: {variable['name']} is one of {values}")
 
 
-def check_data(prometheus, name, dashboard, variables):
-    """Every target of every panel returns something, over the whole three days."""
+def check_data(prometheus, name, dashboard, variables, end=END, seconds=DAY * synthetic.DAYS):
+    """Every target of every panel returns something."""
     results = {}
     for panel in dashboard["panels"]:
         results[panel["title"]] = []
         for target in panel["targets"]:
-            series = run(prometheus, panel, target, variables, END, DAY * synthetic.DAYS)
+            series = run(prometheus, panel, target, variables, end, seconds)
             expect(any(points for _, points in series), f"{name}: {panel['title']}, {target['refId']} returns nothing")
             results[panel["title"]] += series
     return results
@@ -206,7 +214,23 @@ def executions_are_true(prometheus, variables, select, what, end=END, seconds=DA
     expect(len(durations["in one interval"]) <= len(validations), f"{what}: averages where nothing happened")
 
 
+def live(url, chosen):
+    prometheus = Prometheus(url, 1, 60)
+    end = int(time.time())
+    shown = {}
+    for variables in ({**chosen, "repo": ".*", "language": ".*", "framework": ".*"}, {**chosen, "repo": regex([chosen["repo"]])}):
+        variables["datasource"] = "prometheus"
+        for name, dashboard in DASHBOARDS.items():
+            check_variables(prometheus, name, dashboard, variables, {key: [value] for key, value in chosen.items()}, end - LIVE_RANGE, end)
+            shown[name] = check_data(prometheus, name, dashboard, variables, end, LIVE_RANGE)
+    print("\n".join(problems) if problems else json.dumps(shown))
+    return bool(problems)
+
+
 def main(draw):
+    sys.path.insert(0, str(ROOT / "tests" / "alerts"))
+    import rules_check  # which needs PyYAML
+
     names = rules_check.exported()
     for name, dashboard in DASHBOARDS.items():
         for panel in dashboard["panels"]:
@@ -215,13 +239,14 @@ def main(draw):
                     expect(metric in names, f"{name}: {panel['title']} asks for {metric}, which is not exported")
 
     everything = {"environment": "production", "datasource": "prometheus", "repo": ".*", "language": ".*", "framework": ".*"}
+    known = {"environment": ["production", "staging"], "language": ["go", "javascript", "python", "ruby"]}
     nodegoat, railsgoat, billing, new = [which[0] for which in synthetic.SETS["production"]]
     with tempfile.TemporaryDirectory() as work:
-        prometheus = Prometheus(pathlib.Path(work))
+        prometheus = MadeUp(pathlib.Path(work))
         try:
             results = {}
             for name, dashboard in DASHBOARDS.items():
-                check_variables(prometheus, name, dashboard, everything)
+                check_variables(prometheus, name, dashboard, everything, known)
                 results[name] = check_data(prometheus, name, dashboard, everything)
             executions_are_true(prometheus, everything, lambda e: True, "production")
             executions_are_true(prometheus, everything, lambda e: True, "last day", seconds=DAY)
@@ -240,4 +265,6 @@ def main(draw):
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--live"]:
+        sys.exit(live(sys.argv[2], dict(argument.split("=", 1) for argument in sys.argv[3:])))
     sys.exit(main("--draw" in sys.argv))

@@ -8,6 +8,7 @@ mod random;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alerting;
 mod backfill_command;
 mod births;
 mod buckets_command;

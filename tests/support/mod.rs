@@ -4,15 +4,18 @@
 //! [`database::Database`] one test's own database on it, an
 //! [`exporter::Exporter`] the real binary as a child process. A
 //! [`proxy::Proxy`] between the two breaks the network on command, and a
-//! [`prometheus::Prometheus`] scrapes like the one in production.
+//! [`prometheus::Prometheus`] scrapes like the one in production, an
+//! [`alertmanager::Alertmanager`] notifies a [`webhook::Webhook`].
 //!
 //! Nothing here sleeps for a fixed time: what has to happen is waited for,
 //! with a deadline and an error that says what did not happen.
 #![allow(dead_code, reason = "the tests and the demo each use a part of it")]
 
+pub mod alertmanager;
 pub mod certificates;
 pub mod cluster;
 pub mod coherence;
+pub mod daemon;
 pub mod database;
 pub mod execution;
 pub mod exporter;
@@ -28,3 +31,4 @@ pub mod proxy;
 pub mod python;
 pub mod scratch;
 pub mod truth;
+pub mod webhook;

@@ -1,21 +1,14 @@
 //! A real Prometheus that scrapes what a test runs.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
-use super::failure::{Failure, Result};
-use super::http;
-use super::ports::free_port;
-use super::process::{self, TICK};
-use super::scratch::Scratch;
-
-/// How long Prometheus may take to do what is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::daemon::{Daemon, PATIENCE};
+use super::failure::Result;
+use super::process::TICK;
 
 /// Labels of a series, its name among them as `__name__`.
 pub type Labels = BTreeMap<String, String>;
@@ -24,8 +17,7 @@ pub type Labels = BTreeMap<String, String>;
 pub struct Prometheus {
     /// Where it listens, `127.0.0.1:port`.
     pub address: String,
-    child: Child,
-    directory: Scratch,
+    daemon: Daemon,
 }
 
 impl Prometheus {
@@ -56,51 +48,20 @@ impl Prometheus {
         files: &[(&str, &str)],
         prepare: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Self> {
-        let directory = Scratch::new("prometheus", &std::env::temp_dir(), None)?;
-        for (name, content) in [("prometheus.yml", config)].iter().chain(files) {
-            fs::write(directory.path().join(name), content)?;
-        }
-        prepare(directory.path())?;
-        let address = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new("prometheus");
-        command.current_dir(directory.path()).arg("--config.file=prometheus.yml");
-        command.arg(format!("--web.listen-address={address}"));
-        command.args(["--storage.tsdb.path=data", "--log.level=warn"]);
-        let log = File::create(directory.path().join("log"))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = process::spawn(command, libc::SIGKILL).map_err(|error| {
-            let remedy = "get it with: apt-get install prometheus";
-            Failure::new(format!("cannot start prometheus ({error}); {remedy}"))
-        })?;
-        let mut prometheus = Self { address, child, directory };
-        prometheus.ready().await?;
-        Ok(prometheus)
-    }
-
-    async fn ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Err(self.failure(&format!("Prometheus ended ({status})")));
-            }
-            if matches!(http::get(&self.address, "/-/ready").await, Ok(answer) if answer.status == 200) {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err(self.failure(&format!("Prometheus not ready after {PATIENCE:?}")));
-            }
-            tokio::time::sleep(TICK).await;
-        }
+        let files = [&[("prometheus.yml", config)], files].concat();
+        let arguments = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"];
+        let daemon = Daemon::start(&["prometheus"], "prometheus", &arguments, &files, prepare).await?;
+        Ok(Self { address: daemon.address.clone(), daemon })
     }
 
     /// Its folder, which holds `prometheus.yml`.
     pub fn directory(&self) -> PathBuf {
-        self.directory.path().into()
+        self.daemon.directory().into()
     }
 
     /// What it has logged so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        self.daemon.log()
     }
 
     /// Value now of an expression that gives a vector or a scalar.
@@ -149,7 +110,7 @@ impl Prometheus {
             }
             if Instant::now() >= deadline {
                 let what = format!("waited {PATIENCE:?} in vain for {expression}, now {result:?}");
-                panic!("{}", self.failure(&what));
+                panic!("{}", self.daemon.failure(&what));
             }
             tokio::time::sleep(TICK * 10).await;
         }
@@ -165,25 +126,9 @@ impl Prometheus {
         let parameters: Vec<String> =
             parameters.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
         let path = format!("/api/v1/{endpoint}?{}", parameters.join("&"));
-        let answer = match http::get(&self.address, &path).await {
-            Ok(answer) => answer,
-            Err(error) => panic!("{}", self.failure(&error.to_string())),
-        };
-        let mut body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        assert_eq!(body["status"], "success", "{endpoint} {parameters:?}: {}", answer.text());
+        let (mut body, text) = self.daemon.json(&path).await;
+        assert_eq!(body["status"], "success", "{endpoint} {parameters:?}: {text}");
         body["data"].take()
-    }
-
-    fn failure(&self, what: &str) -> Failure {
-        Failure::new(format!("{what}; its log ends:\n{}", process::tail(&self.log(), 20)))
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        // Nothing to do about an error: it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
