@@ -11,6 +11,7 @@
 //! up there after all is counted, late, and reported as drift. When the database starts its ids again ([`rewind`]) or is
 //! another one, everything is read once more, and no total falls.
 
+pub mod births;
 pub mod gaps;
 #[cfg(test)]
 mod model;
@@ -21,8 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use births::Birth;
 use gaps::{Gap, Gaps};
-pub use totals::{Birth, Cell, Labels, Set};
+pub use totals::{Cell, Labels, Set};
 
 /// The value of every identifying label of the set into which sets above the limit are folded.
 pub const OVERFLOW: &str = "__overflow__";
@@ -295,43 +297,6 @@ impl Ledger {
         self.sets.len() - usize::from(overflow.is_some_and(|labels| self.sets.contains_key(&labels)))
     }
 
-    /// Every series known so far is on the page with this number.
-    pub fn shown(&mut self, page: u64) {
-        self.births(|birth| {
-            if *birth == Birth::Waiting {
-                *birth = Birth::Shown(page);
-            }
-        });
-    }
-
-    /// A response with the page of this number was made at `at` (milliseconds on any steady clock).
-    pub fn served(&mut self, page: u64, at: u64) {
-        self.births(|birth| {
-            if matches!(birth, Birth::Shown(first) if *first <= page) {
-                *birth = Birth::Seen(at);
-            }
-        });
-    }
-
-    /// Releases the series that were shown as 0 at least `hold` milliseconds ago; says whether any was.
-    pub fn release(&mut self, now: u64, hold: u64) -> bool {
-        let mut any = false;
-        self.births(|birth| {
-            if matches!(birth, Birth::Seen(at) if now >= at.saturating_add(hold)) {
-                *birth = Birth::Released;
-                any = true;
-            }
-        });
-        any
-    }
-
-    fn births(&mut self, mut visit: impl FnMut(&mut Birth)) {
-        for set in self.sets.values_mut() {
-            visit(&mut set.birth);
-            set.cells.values_mut().for_each(|cell| visit(&mut cell.birth));
-        }
-    }
-
     /// Gives up narrow gaps first missed before `oldest` (milliseconds since the epoch), but for the self-check.
     pub fn expire_gaps(&mut self, oldest: i64) {
         let expired = self.gaps.expire(oldest);
@@ -430,10 +395,10 @@ fn cut(mut labels: Labels) -> Labels {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn shape(limit: usize) -> Shape {
+    pub fn shape(limit: usize) -> Shape {
         Shape {
             counts: 1,
             sums: 1,
@@ -443,7 +408,7 @@ mod tests {
         }
     }
 
-    fn done(repo: &str, ids: &[i64]) -> Group {
+    pub fn done(repo: &str, ids: &[i64]) -> Group {
         Group {
             set: vec![repo.into()],
             by: vec!["completed".into()],
@@ -457,7 +422,7 @@ mod tests {
         }
     }
 
-    fn poll(ledger: &mut Ledger, groups: Vec<Group>) -> Result<Applied, ApplyError> {
+    pub fn poll(ledger: &mut Ledger, groups: Vec<Group>) -> Result<Applied, ApplyError> {
         let probe = ledger.probe(0, 100);
         ledger.apply(&probe, groups, 0)
     }
@@ -488,23 +453,6 @@ mod tests {
         let (a, b) = (format!("{}é1", "x".repeat(199)), format!("{}é2", "x".repeat(199)));
         poll(&mut ledger, vec![done(&a, &[1]), done(&b, &[2])]).unwrap();
         assert_eq!(ledger.sets().keys().map(|l| l[0].len()).collect::<Vec<_>>(), [199]);
-    }
-
-    #[test]
-    fn series_after_the_first_read_are_held_until_seen_and_old() {
-        let mut ledger = Ledger::new(shape(10));
-        poll(&mut ledger, vec![done("a", &[1])]).unwrap();
-        poll(&mut ledger, vec![done("b", &[2])]).unwrap();
-        let births = |l: &Ledger| l.sets().values().map(|s| s.birth).collect::<Vec<_>>();
-        assert_eq!(births(&ledger), [Birth::Released, Birth::Waiting]);
-        ledger.shown(7);
-        assert!(!ledger.release(1_000_000, 90));
-        ledger.served(6, 100);
-        assert!(!ledger.release(1_000_000, 90), "the page before did not have it");
-        ledger.served(7, 100);
-        assert!(!ledger.release(189, 90));
-        assert!(ledger.release(190, 90));
-        assert_eq!(births(&ledger), [Birth::Released, Birth::Released]);
     }
 
     #[test]

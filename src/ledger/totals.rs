@@ -6,39 +6,10 @@ use std::ops::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use super::Shape;
+use super::births::Birth;
 
 /// Values of labels, in the order of the source's declaration.
 pub type Labels = Vec<String>;
-
-/// Whether the value of a new series may be shown yet.
-///
-/// A series whose first sample is already above 0 has no increase in Prometheus for what happened before it; so it is
-/// shown as 0 first, until a scrape has seen that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "bool", into = "bool")]
-pub enum Birth {
-    /// Its value is shown.
-    #[default]
-    Released,
-    /// Shown as 0 from the next page on.
-    Waiting,
-    /// Shown as 0 since the page with this number, in no response yet.
-    Shown(u64),
-    /// Shown as 0 in a response made at this time (milliseconds on a steady clock). After a restart it waits again.
-    Seen(u64),
-}
-
-impl From<bool> for Birth {
-    fn from(held: bool) -> Self {
-        if held { Self::Waiting } else { Self::Released }
-    }
-}
-
-impl From<Birth> for bool {
-    fn from(birth: Birth) -> Self {
-        birth != Birth::Released
-    }
-}
 
 /// The series that share the labels which identify a set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
