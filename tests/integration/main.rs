@@ -17,6 +17,7 @@ mod hostile;
 mod outages;
 mod pgbouncer;
 mod plan;
+mod rendering;
 mod serving;
 mod smoke;
 mod soak;
