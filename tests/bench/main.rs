@@ -24,10 +24,10 @@ use support::failure::{Failure, Result};
 
 /// Memory as a small server has it, and the clock of each statement.
 const SETTINGS: [(&str, &str); 6] = [
-    ("shared_buffers", "'512MB'"),
+    ("shared_buffers", "512MB"),
     ("autovacuum", "off"),
-    ("max_wal_size", "'4GB'"),
-    ("shared_preload_libraries", "'pg_stat_statements'"),
+    ("max_wal_size", "4GB"),
+    ("shared_preload_libraries", "pg_stat_statements"),
     ("pg_stat_statements.track_planning", "on"),
     ("track_io_timing", "off"),
 ];
