@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e test-soak test-postgres-versions set-up lint golden dist deny clean
+.PHONY: help demo bench test test-e2e test-soak test-postgres-versions set-up lint golden dist deny clean
 
 help: ## Say what there is
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-23s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,6 +10,11 @@ demo: ## See it work on a throwaway PostgreSQL (Ctrl-C ends it)
 	@echo "Building the exporter and the demo (about a minute the first time) ..."
 	@cargo build --quiet --locked --bin rsolv-exporter --example demo
 	@target/debug/examples/demo $(DEMO)
+
+bench: ## Measure it beside its peers, as far as they are installed (BENCH="--rows 5000000")
+	@tests/setup.sh build postgres
+	cargo build --release --locked --bin rsolv-exporter --example bench
+	@target/release/examples/bench $(BENCH)
 
 test: set-up lint ## Everything that must hold, on real servers
 	@tests/run.sh

@@ -43,14 +43,18 @@ pub struct Encoder {
     family: String,
     /// What follows the value of a sample: nothing, or a blank and a timestamp.
     stamp: String,
+    /// The bounds of the last histogram, and each as `le="…"`; a family has the same ones throughout.
+    bounds: Vec<f64>,
+    les: Vec<String>,
     out: String,
 }
 
 impl Encoder {
     /// An encoder; `created` says whether OpenMetrics carries `_created` samples.
     pub fn new(format: Format, created: bool) -> Self {
-        let (family, stamp) = (String::new(), String::new());
-        Self { format, created: created && format == Format::OpenMetrics, family, stamp, out: String::new() }
+        let created = created && format == Format::OpenMetrics;
+        let (family, stamp, out) = (String::new(), String::new(), String::new());
+        Self { format, created, family, stamp, bounds: Vec::new(), les: Vec::new(), out }
     }
 
     /// Gives the samples that follow an OpenMetrics timestamp, in milliseconds since the epoch.
@@ -109,11 +113,16 @@ impl Encoder {
 
     /// A histogram: `counts` are cumulative, one for each of `bounds` and one for all values.
     pub fn histogram(&mut self, labels: &str, bounds: &[f64], counts: &[u64], sum: f64, created: Option<f64>) {
-        let comma = if labels.is_empty() { "" } else { "," };
-        for (bound, count) in bounds.iter().chain([&f64::INFINITY]).zip(counts) {
-            let le = format!("{comma}le=\"{}\"", self.bound(*bound));
-            self.sample("_bucket", labels, &le, *count as f64);
+        if self.les.is_empty() || self.bounds != bounds {
+            let all = bounds.iter().chain([&f64::INFINITY]);
+            self.les = all.map(|bound| format!("le=\"{}\"", self.bound(*bound))).collect();
+            self.bounds = bounds.to_vec();
         }
+        let les = std::mem::take(&mut self.les);
+        for (le, count) in les.iter().zip(counts) {
+            self.sample("_bucket", labels, le, *count as f64);
+        }
+        self.les = les;
         self.sample("_sum", labels, "", sum);
         self.sample("_count", labels, "", counts.last().copied().unwrap_or_default() as f64);
         self.created(labels, created);
@@ -131,6 +140,9 @@ impl Encoder {
         if !labels.is_empty() || !more.is_empty() {
             self.out.push('{');
             self.out.push_str(labels);
+            if !labels.is_empty() && !more.is_empty() {
+                self.out.push(',');
+            }
             self.out.push_str(more);
             self.out.push('}');
         }
@@ -160,7 +172,10 @@ pub fn le(bound: f64) -> String {
 
 /// A number as short as it can be without losing a bit.
 fn number(out: &mut String, value: f64) {
-    let _ = if value.is_nan() {
+    let _ = if value.is_sign_positive() && value < 1e15 && value.fract() == 0.0 {
+        // The same digits, quicker.
+        write!(out, "{}", value as u64)
+    } else if value.is_nan() {
         write!(out, "NaN")
     } else if value.is_infinite() {
         write!(out, "{}Inf", if value > 0.0 { '+' } else { '-' })
@@ -186,16 +201,28 @@ fn exponential(value: f64) -> String {
 /// Labels as they stand between the braces of a sample.
 pub fn labels<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut out = String::new();
+    push_labels(&mut out, pairs);
+    out
+}
+
+/// Adds labels to others.
+fn push_labels<S: AsRef<str>, T: AsRef<str>>(out: &mut String, pairs: impl IntoIterator<Item = (S, T)>) {
     for (name, value) in pairs {
-        let _ = write!(out, "{}{name}=\"", if out.is_empty() { "" } else { "," });
-        escape(&mut out, value, true);
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push_str(name.as_ref());
+        out.push_str("=\"");
+        escape(out, value.as_ref(), true);
         out.push('"');
     }
-    out
 }
 
 /// Escapes backslash and line feed, and in label values (and OpenMetrics' help) the double quote.
 fn escape(out: &mut String, text: &str, quotes: bool) {
+    if !text.contains(['\\', '\n', '"']) {
+        return out.push_str(text);
+    }
     for c in text.chars() {
         match c {
             '\\' => out.push_str("\\\\"),

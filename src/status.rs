@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::db::Failure;
 use crate::exposition::source as exposition;
-use crate::ledger::Ledger;
+use crate::ledger::{Labels, Ledger};
 use crate::source::{Kind, Metric, Source};
 
 /// Of more series than this, the summary names only the largest.
@@ -115,25 +115,25 @@ impl MetricSummary {
         };
         let (mut all, mut total) = (Vec::new(), 0.0);
         let mut parts: BTreeMap<Vec<&str>, f64> = BTreeMap::new();
+        let mut part = Vec::new();
+        let mut reader = exposition::Reader::new(source, metric);
         for (values, set) in ledger.sets() {
-            for (more, totals) in exposition::series(source, metric, set) {
-                let value = match (kind, &mut histogram) {
-                    (Kind::Rows(i), _) => totals.counts[*i] as f64,
-                    (Kind::Sum(i), _) => totals.sums[*i],
-                    (Kind::Histogram { first, sum, .. }, Some(histogram)) => {
-                        let own = &totals.counts[*first..*first + histogram.counts.len()];
-                        histogram.counts.iter_mut().zip(own).for_each(|(all, own)| *all += own);
-                        histogram.sum += totals.sums[*sum];
-                        own.last().copied().unwrap_or_default() as f64
-                    }
-                    _ => 0.0,
-                };
-                total += value;
-                if !more.is_empty() {
-                    *parts.entry(more.clone()).or_default() += value;
+            reader.each(set, |more, shown| {
+                let value = shown.value();
+                if let Some(histogram) = &mut histogram {
+                    crate::ledger::totals::add(&mut histogram.counts, shown.counts);
+                    histogram.sum += shown.sum;
                 }
-                all.push((value, values, more));
-            }
+                total += value;
+                all.push((value, values, more.by));
+                part.clear();
+                part.extend(more);
+                match parts.get_mut(part.as_slice()) {
+                    Some(sum) => *sum += value,
+                    None if part.is_empty() => {}
+                    None => _ = parts.insert(part.clone(), value),
+                }
+            });
         }
         let descending = |a: &(f64, _, _), b: &(f64, _, _)| b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal);
         self.series = all.len();
@@ -146,11 +146,13 @@ impl MetricSummary {
             all.truncate(TOP);
         }
         all.sort_by(descending);
-        let names = |values: &[String], more: &[&str]| {
-            let own = source.labels.iter().cloned().zip(values.iter().cloned());
-            own.chain(metric.labels.iter().cloned().zip(more.iter().map(|v| (*v).to_owned()))).collect()
+        let names = |values: &Labels, by| {
+            let own = source.labels.iter().zip(values).map(|(label, value)| (label.clone(), value.clone()));
+            let more =
+                metric.labels.iter().zip(reader.values(by)).map(|(label, value)| (label.clone(), value.to_owned()));
+            own.chain(more).collect()
         };
-        self.top = all.into_iter().map(|(value, values, more)| (names(values, &more), value)).collect();
+        self.top = all.into_iter().map(|(value, values, by)| (names(values, by), value)).collect();
     }
 }
 

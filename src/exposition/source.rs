@@ -1,23 +1,17 @@
 //! The metrics of one source, from its ledger.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use super::{Encoder, labels};
-use crate::ledger::{Birth, Cell, Ledger, Set};
+use super::{Encoder, labels, push_labels};
+use crate::ledger::{Birth, Cell, Labels, Ledger, Set, totals};
 use crate::source::{Kind, Metric, Source};
 
-/// What one series shows.
-pub struct Totals {
-    /// Whole-number measures, see [`Source::counts`].
-    pub counts: Vec<u64>,
-    /// Sums, see [`Source::sums`].
-    pub sums: Vec<f64>,
-    /// When it was born, in seconds since the epoch.
-    pub created: f64,
-}
-
 /// Encodes every metric of a source. Series that are not released yet are shown as 0.
+///
+/// Nothing is copied and nothing allocated for a single series but the text itself.
 pub fn encode(encoder: &mut Encoder, source: &Source, ledger: &Ledger) {
+    let mut labels = String::new();
     for metric in &source.metrics {
         // Nothing to say until a row has been counted: 0 would be a time.
         if metric.kind == Kind::Newest && ledger.newest().is_none() {
@@ -28,61 +22,126 @@ pub fn encode(encoder: &mut Encoder, source: &Source, ledger: &Ledger) {
             Kind::Open => open(encoder, source, metric, ledger),
             Kind::Newest => encoder.gauge("", ledger.newest().unwrap_or_default()),
             kind => {
+                let mut reader = Reader::new(source, metric);
                 for (values, set) in ledger.sets() {
-                    let own = source.labels.iter().zip(values).map(|(l, v)| (l.as_str(), v.as_str()));
-                    let own: Vec<(&str, &str)> = own.collect();
-                    for (more, totals) in series(source, metric, set) {
-                        let more = metric.labels.iter().zip(more).map(|(l, v)| (l.as_str(), v));
-                        let labels = labels(own.iter().copied().chain(more));
-                        sample(encoder, kind, &labels, &totals);
-                    }
+                    labels.clear();
+                    push_labels(&mut labels, source.labels.iter().zip(values));
+                    let own = labels.len();
+                    reader.each(set, |more, shown| {
+                        labels.truncate(own);
+                        push_labels(&mut labels, metric.labels.iter().zip(more));
+                        sample(encoder, kind, &labels, &shown);
+                    });
                 }
             }
         }
     }
 }
 
-fn sample(encoder: &mut Encoder, kind: &Kind, labels: &str, totals: &Totals) {
-    let created = Some(totals.created);
+fn sample(encoder: &mut Encoder, kind: &Kind, labels: &str, shown: &Shown<'_>) {
+    let created = Some(shown.created);
     match kind {
-        Kind::Rows(i) => encoder.counter(labels, totals.counts[*i] as f64, created),
-        Kind::Sum(i) => encoder.counter(labels, totals.sums[*i], created),
-        Kind::Histogram { buckets, first, sum } => {
-            let counts = &totals.counts[*first..=first + buckets.len()];
-            encoder.histogram(labels, buckets, counts, totals.sums[*sum], created);
-        }
+        Kind::Rows(_) | Kind::Sum(_) => encoder.counter(labels, shown.value(), created),
+        Kind::Histogram { buckets, .. } => encoder.histogram(labels, buckets, shown.counts, shown.sum, created),
         Kind::Open | Kind::Newest => {}
     }
 }
 
-/// The series of a set for one metric: its cells, added up over the labels that the metric does not have.
-pub fn series<'a>(source: &Source, metric: &Metric, set: &'a Set) -> BTreeMap<Vec<&'a str>, Totals> {
-    let positions: Vec<usize> =
-        metric.labels.iter().filter_map(|label| source.by.iter().position(|by| by == label)).collect();
-    let mut series: BTreeMap<Vec<&str>, Totals> = BTreeMap::new();
-    for (by, cell) in &set.cells {
-        let key = positions.iter().map(|&i| by[i].as_str()).collect();
-        let held = if positions.is_empty() { set.birth } else { cell.birth } != Birth::Released;
-        let created = if positions.is_empty() { set.created } else { cell.created } as f64 / 1000.0;
-        match series.entry(key) {
-            std::collections::btree_map::Entry::Vacant(entry) => _ = entry.insert(shown(cell, held, created)),
-            std::collections::btree_map::Entry::Occupied(mut entry) => {
-                let shown = shown(cell, held, created);
-                let totals = entry.get_mut();
-                crate::ledger::totals::add(&mut totals.counts, &shown.counts);
-                crate::ledger::totals::add(&mut totals.sums, &shown.sums);
-                totals.created = totals.created.min(shown.created);
+/// What one series shows.
+#[derive(Debug)]
+pub struct Shown<'r> {
+    /// The whole-number measures of its metric: the rows, or the cumulative buckets with the count of all values.
+    pub counts: &'r [u64],
+    /// The sum of its metric.
+    pub sum: f64,
+    /// When it was born, in seconds since the epoch.
+    pub created: f64,
+}
+
+impl Shown<'_> {
+    /// How many rows or values there are; of a metric that only adds up values, their sum.
+    pub fn value(&self) -> f64 {
+        self.counts.last().map_or(self.sum, |count| *count as f64)
+    }
+}
+
+/// Reads the series of one metric: the cells of a set, added up over the labels that the metric does not have.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    /// Where the labels of the metric stand among those of a cell.
+    positions: Vec<usize>,
+    counts: Range<usize>,
+    sum: Option<usize>,
+    /// The cells of the set that is being read, those of one series side by side.
+    cells: Vec<(&'a Labels, &'a Cell)>,
+    added: Vec<u64>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader for all sets of a ledger of this source.
+    pub fn new(source: &Source, metric: &Metric) -> Self {
+        let position = |label| source.by.iter().position(|by| by == label);
+        let (counts, sum) = match &metric.kind {
+            Kind::Rows(i) => (*i..i + 1, None),
+            Kind::Sum(i) => (0..0, Some(*i)),
+            Kind::Histogram { buckets, first, sum } => (*first..first + buckets.len() + 1, Some(*sum)),
+            Kind::Open | Kind::Newest => (0..0, None),
+        };
+        let positions = metric.labels.iter().filter_map(position).collect();
+        Self { positions, counts, sum, cells: Vec::new(), added: Vec::new() }
+    }
+
+    /// The values of the labels of the metric among those of a cell.
+    pub fn values<'r>(&'r self, by: &'a Labels) -> Values<'a, 'r> {
+        Values { by, positions: self.positions.iter() }
+    }
+
+    /// Visits the series of a set, in the order of the values of the metric's labels.
+    pub fn each(&mut self, set: &'a Set, mut visit: impl FnMut(Values<'a, '_>, Shown<'_>)) {
+        let Self { positions, counts, sum, cells, added } = self;
+        let values = |by: &'a Labels| Values { by, positions: positions.iter() };
+        cells.clear();
+        cells.extend(&set.cells);
+        // The cells are in the order of all their labels, which is mostly this one too.
+        cells.sort_by(|a, b| values(a.0).cmp(values(b.0)));
+        for same in cells.chunk_by(|a, b| values(a.0).eq(values(b.0))) {
+            let held = |cell: &Cell| if positions.is_empty() { set.birth } else { cell.birth } != Birth::Released;
+            let born = if positions.is_empty() { Some(set.created) } else { same.iter().map(|c| c.1.created).min() };
+            let created = born.unwrap_or_default() as f64 / 1000.0;
+            match same {
+                [(by, cell)] if !held(cell) => {
+                    let sum = sum.map_or(0.0, |i| cell.sums[i]);
+                    visit(values(by), Shown { counts: &cell.counts[counts.clone()], sum, created });
+                }
+                _ => {
+                    added.clear();
+                    added.resize(counts.len(), 0);
+                    let mut total = 0.0;
+                    for (_, cell) in same.iter().filter(|(_, cell)| !held(cell)) {
+                        totals::add(added, &cell.counts[counts.clone()]);
+                        total += sum.map_or(0.0, |i| cell.sums[i]);
+                    }
+                    visit(values(same[0].0), Shown { counts: added, sum: total, created });
+                }
             }
         }
     }
-    series
 }
 
-fn shown(cell: &Cell, held: bool, created: f64) -> Totals {
-    if held {
-        return Totals { counts: vec![0; cell.counts.len()], sums: vec![0.0; cell.sums.len()], created };
+/// The values of the labels that a metric has beside those of the source.
+#[derive(Clone, Debug)]
+pub struct Values<'a, 'r> {
+    /// All labels of a cell of the series beside those of the source.
+    pub by: &'a Labels,
+    positions: std::slice::Iter<'r, usize>,
+}
+
+impl<'a> Iterator for Values<'a, '_> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.positions.next().map(|&i| self.by[i].as_str())
     }
-    Totals { counts: cell.counts.clone(), sums: cell.sums.clone(), created }
 }
 
 fn open(encoder: &mut Encoder, source: &Source, metric: &Metric, ledger: &Ledger) {

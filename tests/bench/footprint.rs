@@ -1,0 +1,104 @@
+//! Memory, processor, state file and start of the exporter itself.
+
+use std::time::{Duration, Instant};
+
+use rsolv_exporter::state::{self, StateFile};
+
+use crate::report::{Report, median, short};
+use crate::support::cluster::Cluster;
+use crate::support::database::Database;
+use crate::support::exporter::Exporter;
+use crate::support::failure::{Failure, Result};
+use crate::support::http;
+use crate::support::scratch::Scratch;
+use crate::tables;
+
+/// Samples of one repository: 17 of validations (3 statuses, a histogram of 10, 4 counters), 27 of mitigations.
+const PER_REPOSITORY: u64 = 44;
+
+/// Seconds of processor that all threads of a process have used.
+fn processor(pid: u32) -> Result<f64> {
+    let mut nanoseconds = 0.0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        nanoseconds += text.split_whitespace().next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    }
+    Ok(nanoseconds / 1e9)
+}
+
+/// A line of `/proc/PID/status`, in megabytes.
+fn memory(pid: u32, key: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix(key)?.split_whitespace().nth(1)?.parse::<f64>().ok());
+    line.map(|kilobytes| kilobytes / 1024.0).ok_or_else(|| Failure::new(format!("no {key} in /proc/{pid}/status")))
+}
+
+async fn ready(exporter: &Exporter) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while http::get(&exporter.address, "/-/ready").await?.status != 200 {
+        if Instant::now() > deadline {
+            return Err(Failure::new(format!("not ready after two minutes\n{}", exporter.log())));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
+/// From the start of the process to the first metrics, with a state file that holds the history.
+pub async fn start(db: &Database<'_>, rows: u64, report: &mut Report) -> Result<()> {
+    let scratch = Scratch::new("bench", &std::env::temp_dir(), None)?;
+    let path = scratch.path().join("state").display().to_string();
+    let flags = ["--state.file", &path, "--database.statement-timeout", "10m"];
+    let mut seconds = Vec::new();
+    for run in 0..8 {
+        let started = Instant::now();
+        let mut exporter = Exporter::start(&db.url(), &flags).await;
+        ready(&exporter).await?;
+        if run > 0 {
+            seconds.push(started.elapsed().as_secs_f64() * 1000.0);
+        }
+        exporter.terminate().await;
+    }
+    let what = format!("start to first metrics, state of {} rows (±10 ms)", short(rows));
+    report.line(what, format!("{:.0} ms", median(seconds)), "", None);
+    Ok(())
+}
+
+/// Memory, processor time and the state file with so many series.
+pub async fn measure(cluster: &Cluster, series: u64, report: &mut Report) -> Result<()> {
+    let db = Database::on(cluster).await;
+    let repositories = series.div_ceil(PER_REPOSITORY);
+    tables::fill(&db, repositories * 4, repositories).await;
+    let scratch = Scratch::new("bench", &std::env::temp_dir(), None)?;
+    let path = scratch.path().join("state");
+    let text = path.display().to_string();
+    let exporter = Exporter::start(&db.url(), &["--state.file", &text, "--poll.interval", "100ms"]).await;
+    ready(&exporter).await?;
+    exporter.metrics().await;
+    let polls = |metrics: &crate::support::metrics::Metrics| metrics.sum("rsolv_exporter_polls_total", &[]);
+    let (before, used) = (polls(&exporter.metrics().await), processor(exporter.pid())?);
+    let after = polls(&exporter.wait_polls(100).await);
+    let per_poll = (processor(exporter.pid())? - used) / (after - before);
+    let samples = exporter.metrics().await.samples.iter().filter(|s| !s.name.starts_with("rsolv_exporter")).count();
+    let what = |what: &str| format!("{} series: {what}", short(series));
+    report.line(what(&format!("samples on a page, of {repositories} repositories")), format!("{samples}"), "", None);
+    let (now, peak) = (memory(exporter.pid(), "VmRSS:")?, memory(exporter.pid(), "VmHWM:")?);
+    report.line(what("resident memory after 100 polls"), format!("{now:.1} MB"), &format!("peak {peak:.1} MB"), None);
+    let share = per_poll / 15.0 * 100.0;
+    let share = format!("{share:.3}% of a core at 15 s");
+    report.line(what("processor time of a poll with its page"), format!("{:.2} ms", per_poll * 1000.0), &share, None);
+
+    let state = state::load(&path).map_err(|e| Failure::new(e.to_string()))?;
+    let file = StateFile::lock(&scratch.path().join("copy"))?;
+    let mut milliseconds = Vec::new();
+    for _ in 0..21 {
+        let started = Instant::now();
+        file.save(&state)?;
+        milliseconds.push(started.elapsed().as_secs_f64() * 1000.0);
+    }
+    let size = std::fs::metadata(&path)?.len() as f64;
+    let per_series = format!("{:.0} bytes a series", size / samples as f64);
+    report.line(what("state file"), format!("{:.0} kB", size / 1000.0), &per_series, None);
+    report.line(what("saving the state"), format!("{:.2} ms", median(milliseconds)), "", None);
+    Ok(())
+}
