@@ -59,9 +59,4 @@ impl Alertmanager {
             tokio::time::sleep(TICK * 10).await;
         }
     }
-
-    /// What it has logged so far.
-    pub fn log(&self) -> String {
-        self.daemon.log()
-    }
 }

@@ -8,6 +8,7 @@ use crate::state::State;
 use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::execution::{Mitigation, Validation};
+use crate::support::metrics::Metrics;
 
 /// Name, summary, start of the description.
 const OWN: [[&str; 3]; 4] = [
@@ -52,13 +53,13 @@ async fn it_tells_of_its_own_troubles_and_when_it_is_down_of_nothing_else() {
     late.batch_execute(&format!("BEGIN; {row}")).await.unwrap();
     let second = database.repository("org/second").await;
     database.insert(Validation::completed(second, "{}")).await;
-    let of = |name: &'static str| move |m: &crate::support::metrics::Metrics| m.sum(name, &[]);
-    let (gaps, drift) = (of("rsolv_exporter_gaps"), of("rsolv_exporter_drift_total"));
-    // There is always one, below the smallest id.
-    exporter.wait_for("the gap", |metrics| gaps(metrics) == 2.0).await;
-    exporter.wait_for("the gap to be given up", |metrics| gaps(metrics) == 1.0).await;
+    let of = |name: &'static str| move |m: &Metrics| m.sum(name, &[]);
+    let (rows, gaps) = (of("rsolv_exporter_rows_counted_total"), of("rsolv_exporter_gaps"));
+    exporter.wait_for("the row above the gap", |metrics| rows(metrics) == 2.0).await;
+    exporter.wait_polls(1).await;
+    exporter.wait_for("the gap to be given up", |metrics| gaps(metrics) == 0.0).await;
     late.batch_execute("COMMIT").await.unwrap();
-    exporter.wait_for("the late row", |metrics| drift(metrics) == 1.0).await;
+    exporter.wait_for("the late row", |metrics| of("rsolv_exporter_drift_total")(metrics) == 1.0).await;
     let rows = (0..5).map(|_| String::from(Mitigation::completed(repo, r#"{"trust_score": "high"}"#)));
     database.batch(&rows.collect::<Vec<_>>().join(";")).await;
     for [name, summary, description] in OWN {

@@ -23,11 +23,11 @@ async fn silence_is_told_without_a_page_until_something_happens() {
 
     let [validation, mitigation] = ["NoValidationActivity", "NoMitigationActivity"];
     let summary = "No validation has finished in production for six hours";
-    let description = "The newest validation in production finished 7h 0m ";
+    let description = "The newest validation in production finished 7h ";
     stack.fires(validation, ("info", "validation"), summary, description).await;
     assert_eq!(stack.slack("FIRING 1: info validation in production", &[summary]).await, "#rsolv-info");
     let summary = "No mitigation has finished in production for twelve hours";
-    let description = "The newest mitigation in production finished 13h 0m ";
+    let description = "The newest mitigation in production finished 13h ";
     stack.fires(mitigation, ("info", "mitigation"), summary, description).await;
     assert_eq!(stack.slack("FIRING 1: info mitigation in production", &[summary]).await, "#rsolv-info");
 
