@@ -188,13 +188,15 @@ impl Poller {
         }
         self.number += 1;
         self.save().await;
+        // One moment for all, so that all go stale at once.
+        let read_at = Instant::now();
         for (tracked, &read) in self.tracked.iter_mut().zip(read) {
             let Tracked { source, ledger, pages, .. } = tracked;
             self.metrics.source(source, read, wall);
             if read {
                 self.metrics.of(source, ledger);
                 ledger.shown(self.number);
-                let page = Page::render(source, ledger, self.created, Instant::now(), self.poll.stale_after);
+                let page = Page::render(source, ledger, self.created, read_at, self.poll.stale_after);
                 *pages = [pages[1].take(), Some((self.number, Arc::new(page)))];
             }
         }

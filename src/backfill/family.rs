@@ -64,8 +64,8 @@ struct Series {
     /// The next point to write.
     next: i64,
     total: Happened,
-    /// Whether sums had fractions, whose addition rounds.
-    fractions: bool,
+    /// Which sums had fractions, whose addition rounds.
+    fractions: Vec<bool>,
     /// The last sum written.
     sum: f64,
 }
@@ -157,7 +157,7 @@ impl<'a> Family<'a> {
         total.sums.resize(self.layout.sums.len(), 0.0);
         self.sets.insert(of_set);
         self.seen.insert(by);
-        let fractions = total.sums.iter().any(|sum| sum.fract() != 0.0);
+        let fractions = total.sums.iter().map(|sum| sum.fract() != 0.0).collect();
         // One point before its first event a series is 0, so that `increase()` sees the event.
         let next = (first - 1).max(0);
         self.series = Some(Series { labels, birth, next, total, fractions, sum: 0.0 });
@@ -205,7 +205,7 @@ impl Series {
     fn add(&mut self, more: &Happened) {
         self.total.counts.iter_mut().zip(&more.counts).for_each(|(total, more)| *total += more);
         self.total.sums.iter_mut().zip(&more.sums).for_each(|(total, more)| *total += more);
-        self.fractions |= more.sums.iter().any(|sum| sum.fract() != 0.0);
+        self.fractions.iter_mut().zip(&more.sums).for_each(|(fraction, more)| *fraction |= more.fract() != 0.0);
     }
 
     fn write(&mut self, encoder: &mut Encoder, layout: &Layout, metric: &Metric, labels: &str) {
@@ -232,7 +232,8 @@ impl Series {
     fn sum(&mut self, layout: &Layout, i: usize) -> f64 {
         let place = layout.sums.iter().position(|sum| *sum == i);
         let exact = place.map_or(0.0, |place| self.total.sums[place]);
-        let shown = if self.fractions { exact - exact.abs() * ROUNDING } else { exact };
+        let fraction = place.is_some_and(|place| self.fractions[place]);
+        let shown = if fraction { exact - exact.abs() * ROUNDING } else { exact };
         self.sum = self.sum.max(shown);
         self.sum
     }

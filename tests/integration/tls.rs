@@ -299,7 +299,8 @@ async fn rotate(fixture: &Fixture, exporter: &Exporter, role: &str, write: impl 
     let connected = |m: &Metrics| failures(m, "missing") > 0.0;
     exporter.wait_for("a connection", connected).await;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'";
-    admin.batch_execute(&format!("ALTER ROLE {role} PASSWORD 'new-s3cret'; {end}")).await.unwrap();
+    let change = format!("SET password_encryption = 'scram-sha-256'; ALTER ROLE {role} PASSWORD 'new-s3cret'; {end}");
+    admin.batch_execute(&change).await.unwrap();
     let metrics = exporter.wait_for("a refusal", |m| failures(m, "auth") > 0.0).await;
     let before = failures(&metrics, "missing");
     write("new-s3cret");

@@ -137,7 +137,8 @@ impl From<Mitigation> for String {
 
 /// SQL of the time `duration` ago.
 pub fn before_now(duration: Duration) -> String {
-    format!("{NOW} - interval '{} microseconds'", duration.as_micros())
+    // PostgreSQL 13 has no more than 2^31 microseconds.
+    format!("{NOW} - interval '{}.{:06} seconds'", duration.as_secs(), duration.subsec_micros())
 }
 
 /// `text` as an SQL string, whatever `standard_conforming_strings` says.
