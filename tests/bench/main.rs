@@ -61,7 +61,7 @@ async fn compare(options: &Options) -> Result<Report> {
         let db = Database::on(&cluster).await;
         tables::fill(&db, rows, options.repositories).await;
         eprintln!("  first read");
-        first_read::measure(&cluster, &db, rows, options.pairs, &mut report).await?;
+        first_read::measure(&db, rows, options.pairs, &mut report).await?;
         eprintln!("  start with a state file");
         footprint::start(&db, rows, &mut report).await?;
         eprintln!("  steady poll");
