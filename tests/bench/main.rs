@@ -65,7 +65,7 @@ async fn compare(options: &Options) -> Result<Report> {
         eprintln!("  start with a state file");
         footprint::start(&db, rows, &mut report).await?;
         eprintln!("  steady poll");
-        steady::measure(&db, rows, &mut report).await?;
+        steady::measure(&db, rows, options.repositories, &mut report).await?;
         eprintln!("  peers");
         peers::measure(&cluster, &db, rows, &mut report).await?;
     }
