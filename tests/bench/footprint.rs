@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rsolv_exporter::state::{self, StateFile};
+use rsolv_exporter::published::Page;
+use rsolv_exporter::source::Source;
+use rsolv_exporter::state::{self, Resumed, State, StateFile};
 
 use crate::report::{Report, median, short};
 use crate::support::cluster::Cluster;
@@ -29,7 +31,7 @@ fn processor(pid: u32) -> Result<f64> {
 /// A line of `/proc/PID/status`, in megabytes.
 fn memory(pid: u32, key: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|l| l.strip_prefix(key)?.split_whitespace().nth(1)?.parse::<f64>().ok());
+    let line = status.lines().find_map(|l| l.strip_prefix(key)?.split_whitespace().next()?.parse::<f64>().ok());
     line.map(|kilobytes| kilobytes / 1024.0).ok_or_else(|| Failure::new(format!("no {key} in /proc/{pid}/status")))
 }
 
@@ -62,6 +64,23 @@ pub async fn start(db: &Database<'_>, rows: u64, report: &mut Report) -> Result<
     let what = format!("start to first metrics, state of {} rows (±10 ms)", short(rows));
     report.line(what, format!("{:.0} ms", median(seconds)), "", None);
     Ok(())
+}
+
+/// Renders the pages of all sources, returns how long that took in milliseconds.
+fn render(state: &State) -> Result<f64> {
+    let mut took = Duration::ZERO;
+    for source in Source::shipped().map_err(|problems| Failure::new(format!("{problems:?}")))? {
+        let saved = state.sources.get(&source.name).cloned();
+        let saved = saved.ok_or_else(|| Failure::new(format!("no {} in the state", source.name)))?;
+        let Resumed::Whole(ledger) = saved.resume(&source, source.shape(10_000)) else {
+            return Err(Failure::new("the state is of other definitions"));
+        };
+        let started = Instant::now();
+        let page = Page::render(&source, &ledger, false, tokio::time::Instant::now(), Duration::from_secs(300));
+        took += started.elapsed();
+        drop(page);
+    }
+    Ok(took.as_secs_f64() * 1000.0)
 }
 
 /// Memory, processor time and the state file with so many series.
@@ -100,5 +119,8 @@ pub async fn measure(cluster: &Cluster, series: u64, report: &mut Report) -> Res
     let per_series = format!("{:.0} bytes a series", size / samples as f64);
     report.line(what("state file"), format!("{:.0} kB", size / 1000.0), &per_series, None);
     report.line(what("saving the state"), format!("{:.2} ms", median(milliseconds)), "", None);
+    let milliseconds = (0..21).map(|_| render(&state)).collect::<Result<Vec<f64>>>()?;
+    let both = "both formats, status page";
+    report.line(what("rendering after a poll"), format!("{:.1} ms", median(milliseconds)), both, None);
     Ok(())
 }

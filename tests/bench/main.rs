@@ -61,11 +61,11 @@ async fn compare(options: &Options) -> Result<Report> {
         let db = Database::on(&cluster).await;
         tables::fill(&db, rows, options.repositories).await;
         eprintln!("  first read");
-        first_read::measure(&cluster, &db, rows, options.pairs, &mut report).await?;
+        first_read::measure(&db, rows, options.pairs, &mut report).await?;
         eprintln!("  start with a state file");
         footprint::start(&db, rows, &mut report).await?;
         eprintln!("  steady poll");
-        steady::measure(&db, rows, &mut report).await?;
+        steady::measure(&db, rows, options.repositories, &mut report).await?;
         eprintln!("  peers");
         peers::measure(&cluster, &db, rows, &mut report).await?;
     }

@@ -51,7 +51,7 @@ async fn explain(client: &Client, statement: &str) -> Result<(f64, f64, f64)> {
 }
 
 /// Adds 100 rows and compares.
-pub async fn measure(db: &Database<'_>, rows: u64, report: &mut Report) -> Result<()> {
+pub async fn measure(db: &Database<'_>, rows: u64, repositories: u64, report: &mut Report) -> Result<()> {
     let high = db.value("SELECT max(id) FROM validation_executions").await;
     let ours = composed(&db.url()).await?;
     // The same statement as a poll after the first one has it: nothing before the first id, and what is new.
@@ -62,7 +62,7 @@ pub async fn measure(db: &Database<'_>, rows: u64, report: &mut Report) -> Resul
         return Err(Failure::new("the statement of `sql` has changed: its range of all ids is not found"));
     }
     let statements = [ours.replacen(&all, &tail, 1), bare(&high)];
-    tables::validations(db, TAIL, 200).await;
+    tables::validations(db, TAIL, repositories).await;
     let client = db.client().await;
     // As the exporter's own transactions.
     client.batch_execute("SET jit = off; SET enable_sort = off; SET max_parallel_workers_per_gather = 0").await?;
