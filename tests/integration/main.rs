@@ -23,6 +23,7 @@ mod outages;
 mod pgbouncer;
 mod plan;
 mod privilege;
+mod readme;
 mod rendering;
 mod rows_command;
 mod serving;
