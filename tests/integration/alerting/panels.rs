@@ -47,13 +47,15 @@ async fn every_panel_returns_data_whatever_the_variables() {
     let chosen = ["environment=production", "repo=org/app.js", "language=javascript", "framework=express"];
     let deadline = Instant::now() + PATIENCE;
     let shown = loop {
+        // With few samples in the window, increase() extrapolates by a large part of it: the number settles with time.
+        let settled = |shown: &Value| value(shown, "Total Validation Executions", "in the selected time") == 4.0;
         match panels(&prometheus.address, &chosen).await {
-            Ok(shown) => break shown,
+            Ok(shown) if settled(&shown) => break shown,
+            Ok(shown) => assert!(Instant::now() < deadline, "after {PATIENCE:?}: {shown:#}"),
             Err(text) => assert!(Instant::now() < deadline, "after {PATIENCE:?}:\n{text}{}", prometheus.log()),
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
-    assert_eq!(value(&shown, "Total Validation Executions", "in the selected time"), 4.0);
     assert_eq!(value(&shown, "Total Mitigation Executions", "in the selected time"), 2.0);
     assert_eq!(value(&shown, "Validation Success Rate", "success rate"), 0.75);
     assert_eq!(value(&shown, "Trust Score Gauge", "average trust score"), 85.0);
