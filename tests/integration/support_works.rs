@@ -1,5 +1,9 @@
 //! The harness itself: what other tests stand on.
 
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -126,6 +130,36 @@ async fn a_proxy_passes_delays_and_drips() {
     assert_eq!(proxy.connections(), Connections { open: 1, peak: 1, accepted: 1 });
 }
 
+/// Starts programs all the time, as other tests do: until it runs its program,
+/// a child has copies of all sockets, those that are closed here included.
+struct Spawning {
+    go_on: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Spawning {
+    fn start() -> Self {
+        let go_on = Arc::new(AtomicBool::new(true));
+        let flag = Arc::clone(&go_on);
+        let thread = thread::spawn(move || {
+            while flag.load(Ordering::Relaxed) {
+                Command::new("true").status().expect("true runs");
+            }
+        });
+        Self { go_on, thread: Some(thread) }
+    }
+}
+
+impl Drop for Spawning {
+    fn drop(&mut self) {
+        self.go_on.store(false, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been printed; a second one would abort the test.
+            let _ = thread.join();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_proxy_swallows_resets_and_refuses() {
     let db = Database::new().await;
@@ -140,9 +174,15 @@ async fn a_proxy_swallows_resets_and_refuses() {
     assert!(times_out(select_one(&client)).await, "a connection that lost bytes stays dead");
 
     let client = connect(&url).await.unwrap();
+    let spawning = Spawning::start();
+    for _ in 0..100 {
+        proxy.set(Fault::Refuse);
+        let error = connect(&url).await.expect_err("nobody listens").to_string();
+        assert!(error.contains("Connection refused"), "{error}");
+        proxy.set(Fault::None);
+    }
+    drop(spawning);
     proxy.set(Fault::Refuse);
-    let error = connect(&url).await.expect_err("nobody listens").to_string();
-    assert!(error.contains("Connection refused"), "{error}");
     assert_eq!(select_one(&client).await, Ok(1), "an open connection lives on");
     proxy.cut();
     select_one(&client).await.expect_err("cut");

@@ -1,12 +1,13 @@
 //! A TCP proxy that breaks the network on command.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -166,7 +167,11 @@ async fn serve(
             return Ok(());
         }
         if control.fault == Fault::Refuse {
-            listener = None;
+            if let Some(listener) = listener.take() {
+                // Closing alone would leave it listening in children that have
+                // not run their program yet.
+                SockRef::from(&listener).shutdown(Shutdown::Both)?;
+            }
         } else if listener.is_none() {
             listener = Some(TcpListener::bind(address).await?);
         }
