@@ -70,25 +70,29 @@ const NONE_END: &str = "\n) AS execution LIMIT 0) AS execution ON true";
 /// been counted before.
 ///
 /// The SELECT stands inside a LATERAL with ORDER BY and LIMIT, so that the only sensible plan is the one wanted, whatever
-/// the statistics say: for each range, a descent into the primary key. `OFFSET 0` keeps values from being computed anew
-/// for every measure.
+/// the statistics say: for each range, a descent into the primary key. Each `OFFSET 0` keeps what is below from being
+/// computed anew for every use above: a number is taken out of JSON or text once, and compared with its bounds once.
+/// Labels are trimmed once a group, not once a row: the ledger adds up groups that turn out to be the same.
 pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
-    let labels: Vec<String> = source.labels.iter().chain(&source.by).map(|l| ident(l)).collect();
+    let labels = || source.labels.iter().chain(&source.by);
     let values = |f: &dyn Fn(&Value) -> String| source.values.iter().map(f).collect::<Vec<_>>();
-    let counts = source.counts.iter().map(|c| count(source, c)).collect();
-    let sums = source.sums.iter().map(|s| sum(source, s));
-    let rejected = values(&|v| rejection(v, columns));
 
-    let mut outer: Vec<String> = labels.clone();
+    let mut outer: Vec<String> = labels().map(|l| format!("{} AS {}", label(source, l), ident(l))).collect();
     outer.extend(["done".to_owned(), "known".to_owned()]);
     outer.push("array_agg(id) AS ids".to_owned());
     outer.push(
         "extract(epoch FROM max(at) FILTER (WHERE done AND isfinite(at) AND at <= clock_timestamp()))::float8 AS newest"
             .to_owned(),
     );
-    outer.push(array("int8", "counts", counts));
-    outer.push(array("float8", "sums", sums.collect()));
-    outer.push(array("int8", "rejected", rejected));
+    outer.push(array("int8", "counts", source.counts.iter().map(|c| count(source, c)).collect()));
+    outer.push(array("float8", "sums", source.sums.iter().map(|s| sum(source, s)).collect()));
+    outer.push(array("int8", "rejected", values(&|v| rejection(v, columns))));
+
+    let mut middle: Vec<String> = ["id", "done", "known", "at"].map(str::to_owned).into();
+    middle.extend(labels().map(|l| ident(l)));
+    middle.extend(source.only().into_iter().map(ident));
+    middle.extend(values(&|v| ident(&v.column)));
+    middle.extend(values(&|v| format!("{} AS {}", bounded(v, &number(v, columns)), valid(v))));
 
     let known = match probe.known_until {
         Some(until) => format!("(done AND at <= to_timestamp({until})) IS TRUE AS known"),
@@ -96,21 +100,27 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     };
     let mut inner: Vec<String> =
         vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), known, "at".to_owned()];
-    inner.extend(source.labels.iter().chain(&source.by).map(|l| format!("{} AS {}", label(source, l), ident(l))));
+    inner.extend(labels().map(|l| format!("{0}::text AS {0}", ident(l))));
     inner.extend(source.only().into_iter().map(ident));
     inner.extend(values(&|v| ident(&v.column)));
-    inner.extend(values(&|v| format!("{} AS {}", number(v, columns), valid(v))));
+    let as_number = |v: &Value| Some(format!("{} AS {}", parsed(v, columns)?, number(v, columns)));
+    inner.extend(source.values.iter().filter_map(as_number));
 
     let list = |items: &[String], indent: &str| items.join(&format!(",\n{indent}"));
+    let keys: Vec<String> = labels().map(|l| format!("execution.{}", ident(l))).collect();
     format!(
-        "SELECT\n  {outer}\nFROM (\n  SELECT\n    {inner}\n  FROM unnest($1::int8[], $2::int8[]) AS range (lo, hi)\n  \
-         CROSS JOIN LATERAL (\n    SELECT * FROM (\n{sql}\n    ) AS execution\n    WHERE execution.id BETWEEN range.lo AND range.hi\n    \
-         ORDER BY execution.id\n    LIMIT {limit}\n  ) AS execution\n  OFFSET 0\n) AS execution\nGROUP BY {keys}, done, known",
+        "SELECT\n  {outer}\nFROM (\n  SELECT\n    {middle}\n  FROM (\n    SELECT\n      {inner}\n    \
+         FROM unnest($1::int8[], $2::int8[]) AS range (lo, hi)\n    \
+         CROSS JOIN LATERAL (\n      SELECT * FROM (\n{sql}\n      ) AS execution\n      \
+         WHERE execution.id BETWEEN range.lo AND range.hi\n      ORDER BY execution.id\n      LIMIT {limit}\n    \
+         ) AS execution\n    OFFSET 0\n  ) AS execution\n  OFFSET 0\n) AS execution\n\
+         GROUP BY {keys}, execution.done, execution.known",
         limit = probe.limit,
         outer = list(&outer, "  "),
-        inner = list(&inner, "    "),
+        middle = list(&middle, "    "),
+        inner = list(&inner, "      "),
         sql = source.sql,
-        keys = labels.join(", "),
+        keys = keys.join(", "),
     )
 }
 
@@ -149,22 +159,20 @@ fn valid(value: &Value) -> String {
 }
 
 fn sum(source: &Source, sum: &Sum) -> String {
-    let filter = sum.only.as_ref().map(|c| format!(" AND {}", ident(c))).unwrap_or_default();
-    format!("coalesce(sum({}) FILTER (WHERE done{filter}), 0)::float8", valid(&source.values[sum.value]))
+    let filter = sum.only.as_ref().map(|c| format!(" FILTER (WHERE {})", ident(c))).unwrap_or_default();
+    // Only rows that are done have valid values.
+    format!("coalesce(sum({}){filter}, 0)::float8", valid(&source.values[sum.value]))
 }
 
 fn count(source: &Source, count: &Count) -> String {
-    let mut conditions = vec!["done".to_owned()];
-    if let Some(value) = count.value {
-        let valid = valid(&source.values[value]);
-        // Inclusive, as Prometheus defines `le`; width_bucket would put a value on a bound into the next bucket.
-        conditions.push(match count.le {
-            Some(le) => format!("{valid} <= {le}"),
-            None => format!("{valid} IS NOT NULL"),
-        });
-    }
-    conditions.extend(count.only.as_ref().map(|c| ident(c)));
-    format!("count(*) FILTER (WHERE {})", conditions.join(" AND "))
+    // Inclusive, as Prometheus defines `le`; width_bucket would put a value on a bound into the next bucket.
+    let condition = match (count.value.map(|value| valid(&source.values[value])), count.le) {
+        (Some(valid), Some(le)) => format!("{valid} <= {le}"),
+        (Some(valid), None) => format!("{valid} IS NOT NULL"),
+        (None, _) => "done".to_owned(),
+    };
+    let only = count.only.as_ref().map(|c| format!(" AND {}", ident(c))).unwrap_or_default();
+    format!("count(*) FILTER (WHERE {condition}{only})")
 }
 
 /// What a label is: trimmed, and something when it is missing.
@@ -172,41 +180,50 @@ fn label(source: &Source, column: &str) -> String {
     format!("coalesce(nullif(btrim({}::text, {SPACE}), ''), {})", ident(column), literal(source.missing(column)))
 }
 
-/// The number of a done row, or NULL when there is none or when it is out of bounds.
-fn number(value: &Value, columns: &Columns) -> String {
+/// The number that a done row has, valid or not, or NULL; nothing for a column that is a number as it stands.
+fn parsed(value: &Value, columns: &Columns) -> Option<String> {
     let column = ident(&value.column);
-    let (kind, whole) = if value.integer { ("int8", true) } else { ("float8", false) };
-    let bounded = |number: &str| {
-        // `float8` has nothing nearer to 0 than about 1e-307, and refuses to round what is.
-        let (whole, shown) = if whole {
-            (format!(" AND {number} = trunc({number})"), number.to_owned())
-        } else {
-            (String::new(), format!("(CASE WHEN {number} < 1e-300 THEN 0 ELSE {number} END)"))
-        };
-        format!("CASE WHEN {number} BETWEEN {} AND {}{whole} THEN {shown}::{kind} END", value.min, value.max)
-    };
     let string = |text: &str| {
         let trimmed = format!("btrim({text}, {SPACE})");
         let is_number = format!("length({trimmed}) <= {MAX_DIGITS} AND {trimmed} ~ {NUMBER}");
-        format!("WHEN {is_number} THEN {}", bounded(&format!("{trimmed}::numeric")))
+        format!("CASE WHEN {is_number} THEN {trimmed}::numeric END")
     };
     match columns.get(&value.column) {
-        Some(ColumnType::Number) => format!("CASE WHEN done THEN {} END", bounded(&column)),
+        Some(ColumnType::Number) => None,
         Some(ColumnType::Json) => {
             let json = format!("{column}::jsonb");
-            let text = format!("({json} #>> '{{}}')");
-            format!(
-                "CASE\n      WHEN done IS NOT TRUE THEN NULL\n      WHEN jsonb_typeof({json}) = 'number' THEN {}\n      \
-                 WHEN jsonb_typeof({json}) <> 'string' THEN NULL\n      {}\n    END",
-                bounded(&format!("({json})::numeric")),
-                string(&text),
-            )
+            Some(format!(
+                "CASE WHEN done THEN\n      CASE jsonb_typeof({json})\n        WHEN 'number' THEN ({json})::numeric\n        \
+                 WHEN 'string' THEN {}\n      END\n    END",
+                string(&format!("({json} #>> '{{}}')")),
+            ))
         }
-        _ => {
-            let text = format!("{column}::text");
-            format!("CASE\n      WHEN done IS NOT TRUE THEN NULL\n      {}\n    END", string(&text))
-        }
+        _ => Some(format!("CASE WHEN done THEN\n      {}\n    END", string(&format!("{column}::text")))),
     }
+}
+
+/// The name under which [`parsed`] stands, or the column itself.
+fn number(value: &Value, columns: &Columns) -> String {
+    match columns.get(&value.column) {
+        Some(ColumnType::Number) => ident(&value.column),
+        _ => ident(&format!("{} (number)", value.column)),
+    }
+}
+
+/// A number of a done row, or NULL when it is out of bounds.
+fn bounded(value: &Value, number: &str) -> String {
+    let (whole, shown) = if value.integer {
+        (format!(" AND {number} = trunc({number})"), format!("{number}::int8"))
+    } else {
+        // `float8` has nothing nearer to 0 than about 1e-307, and refuses to round what is.
+        (String::new(), format!("(CASE WHEN {number} < 1e-300 THEN 0 ELSE {number} END)::float8"))
+    };
+    format!("CASE WHEN done AND {number} BETWEEN {} AND {}{whole} THEN {shown} END", value.min, value.max)
+}
+
+/// The valid number of a done row in one expression, or NULL when there is none.
+fn valid_number(value: &Value, columns: &Columns) -> String {
+    bounded(value, &parsed(value, columns).map_or_else(|| ident(&value.column), |parsed| format!("({parsed})")))
 }
 
 /// How many values there are that are no valid number: not NULL, JSON null or the empty string, and yet without one.
@@ -255,7 +272,7 @@ fn why(value: &Value, columns: &Columns) -> String {
         }
         _ => string(&format!("{column}::text")),
     };
-    let valid = number(value, columns);
+    let valid = valid_number(value, columns);
     format!("CASE WHEN done AND {} AND ({valid}) IS NULL THEN {reason} END", present(value, columns))
 }
 

@@ -1,6 +1,6 @@
 //! The rows of a source as the exporter sees them: labels as they are exported, values only where they are valid.
 
-use super::{Columns, ident, label, literal, number, valid, why};
+use super::{Columns, ident, label, literal, valid, valid_number, why};
 use crate::ledger::{Labels, MAX_LABEL_BYTES, OVERFLOW};
 use crate::source::{Source, Value};
 
@@ -63,7 +63,7 @@ pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
     let mut list = vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), "at".to_owned()];
     list.extend(labels.iter().map(|l| format!("{} AS {}", label(source, l), ident(l))));
     list.extend(view.only.iter().map(|c| ident(c)));
-    list.extend(view.values.iter().map(|v| format!("{} AS {}", number(v, columns), valid(v))));
+    list.extend(view.values.iter().map(|v| format!("{} AS {}", valid_number(v, columns), valid(v))));
     list.extend(view.raw.iter().map(|c| format!("{}::text AS {}", ident(c), raw(c))));
     list.extend(reasons.iter().map(|v| format!("{} AS {}", why(v, columns), reason(v))));
     let which = if view.which.is_empty() { String::new() } else { format!("{}\n  ", view.which) };
