@@ -25,6 +25,9 @@ const SHIPPED: [(&str, &str, &str); 2] = [
     ),
 ];
 
+/// White space that is trimmed from labels.
+const SPACE: [char; 6] = [' ', '\t', '\n', '\r', '\u{c}', '\u{b}'];
+
 /// The columns that every SELECT has.
 pub const REQUIRED: [&str; 3] = ["id", "done", "at"];
 
@@ -248,6 +251,14 @@ impl Source {
     pub fn only(&self) -> BTreeSet<&str> {
         let counts = self.counts.iter().filter_map(|c| c.only.as_deref());
         counts.chain(self.sums.iter().filter_map(|s| s.only.as_deref())).collect()
+    }
+
+    /// What a label is whose column holds `text`: trimmed, and what [`Source::missing`] says when nothing is left.
+    ///
+    /// [`crate::sql::view`] says the same in SQL.
+    pub fn label(&self, column: &str, text: Option<&str>) -> String {
+        let trimmed = text.unwrap_or_default().trim_matches(SPACE);
+        if trimmed.is_empty() { self.missing(column) } else { trimmed }.to_owned()
     }
 
     /// What the label `column` is when it is missing.

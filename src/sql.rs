@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::ledger::Probe;
 use crate::source::{Count, Source, Sum, Value};
 
-/// White space that is trimmed from labels and from numbers that came as strings.
+/// White space that is trimmed from numbers that came as strings, and from labels by [`Source::label`] too.
 const SPACE: &str = r"E' \t\n\r\f\x0B'";
 /// A number as JSON writes it (RFC 8259, section 6); exponents are bounded, so that every match fits `numeric`.
 const NUMBER: &str = r"'^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?0*[0-9]{1,4})?$'";
@@ -72,12 +72,12 @@ const NONE_END: &str = "\n) AS execution LIMIT 0) AS execution ON true";
 /// The SELECT stands inside a LATERAL with ORDER BY and LIMIT, so that the only sensible plan is the one wanted, whatever
 /// the statistics say: for each range, a descent into the primary key. Each `OFFSET 0` keeps what is below from being
 /// computed anew for every use above: a number is taken out of JSON or text once, and compared with its bounds once.
-/// Labels are trimmed once a group, not once a row: the ledger adds up groups that turn out to be the same.
+/// Labels come as they stand, see [`Source::label`]: the ledger adds up groups that turn out to be the same.
 pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
-    let labels = || source.labels.iter().chain(&source.by);
+    let labels: Vec<String> = source.labels.iter().chain(&source.by).map(|l| ident(l)).collect();
     let values = |f: &dyn Fn(&Value) -> String| source.values.iter().map(f).collect::<Vec<_>>();
 
-    let mut outer: Vec<String> = labels().map(|l| format!("{} AS {}", label(source, l), ident(l))).collect();
+    let mut outer = labels.clone();
     outer.extend(["done".to_owned(), "known".to_owned()]);
     outer.push("array_agg(id) AS ids".to_owned());
     outer.push(
@@ -89,7 +89,7 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     outer.push(array("int8", "rejected", values(&|v| rejection(v, columns))));
 
     let mut middle: Vec<String> = ["id", "done", "known", "at"].map(str::to_owned).into();
-    middle.extend(labels().map(|l| ident(l)));
+    middle.extend(labels.clone());
     middle.extend(source.only().into_iter().map(ident));
     middle.extend(values(&|v| ident(&v.column)));
     middle.extend(values(&|v| format!("{} AS {}", bounded(v, &number(v, columns)), valid(v))));
@@ -100,27 +100,26 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     };
     let mut inner: Vec<String> =
         vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), known, "at".to_owned()];
-    inner.extend(labels().map(|l| format!("{0}::text AS {0}", ident(l))));
+    inner.extend(labels.iter().map(|l| format!("{l}::text AS {l}")));
     inner.extend(source.only().into_iter().map(ident));
     inner.extend(values(&|v| ident(&v.column)));
     let as_number = |v: &Value| Some(format!("{} AS {}", parsed(v, columns)?, number(v, columns)));
     inner.extend(source.values.iter().filter_map(as_number));
 
     let list = |items: &[String], indent: &str| items.join(&format!(",\n{indent}"));
-    let keys: Vec<String> = labels().map(|l| format!("execution.{}", ident(l))).collect();
     format!(
         "SELECT\n  {outer}\nFROM (\n  SELECT\n    {middle}\n  FROM (\n    SELECT\n      {inner}\n    \
          FROM unnest($1::int8[], $2::int8[]) AS range (lo, hi)\n    \
          CROSS JOIN LATERAL (\n      SELECT * FROM (\n{sql}\n      ) AS execution\n      \
          WHERE execution.id BETWEEN range.lo AND range.hi\n      ORDER BY execution.id\n      LIMIT {limit}\n    \
          ) AS execution\n    OFFSET 0\n  ) AS execution\n  OFFSET 0\n) AS execution\n\
-         GROUP BY {keys}, execution.done, execution.known",
+         GROUP BY {keys}, done, known",
         limit = probe.limit,
         outer = list(&outer, "  "),
         middle = list(&middle, "    "),
         inner = list(&inner, "      "),
         sql = source.sql,
-        keys = keys.join(", "),
+        keys = labels.join(", "),
     )
 }
 
@@ -160,8 +159,9 @@ fn valid(value: &Value) -> String {
 
 fn sum(source: &Source, sum: &Sum) -> String {
     let filter = sum.only.as_ref().map(|c| format!(" FILTER (WHERE {})", ident(c))).unwrap_or_default();
-    // Only rows that are done have valid values.
-    format!("coalesce(sum({}){filter}, 0)::float8", valid(&source.values[sum.value]))
+    // Only rows that are done have valid values. Sums of `bigint` are `numeric`, which takes longer, and to no end: what
+    // is exported is `float8`, exact up to 2^53.
+    format!("coalesce(sum({}::float8){filter}, 0)", valid(&source.values[sum.value]))
 }
 
 fn count(source: &Source, count: &Count) -> String {
@@ -173,11 +173,6 @@ fn count(source: &Source, count: &Count) -> String {
     };
     let only = count.only.as_ref().map(|c| format!(" AND {}", ident(c))).unwrap_or_default();
     format!("count(*) FILTER (WHERE {condition}{only})")
-}
-
-/// What a label is: trimmed, and something when it is missing.
-fn label(source: &Source, column: &str) -> String {
-    format!("coalesce(nullif(btrim({}::text, {SPACE}), ''), {})", ident(column), literal(source.missing(column)))
 }
 
 /// The number that a done row has, valid or not, or NULL; nothing for a column that is a number as it stands.

@@ -374,16 +374,19 @@ impl<'a> FromSql<'a> for Lossy {
 
 fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
     let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
-    let (labels, by) = (source.labels.len(), source.by.len());
-    let label = |i| row.try_get::<_, Lossy>(i).map(|l| l.0).map_err(wrong);
+    let label = |(i, column): (usize, &String)| -> Result<String, Failure> {
+        let text: Option<Lossy> = row.try_get(i).map_err(wrong)?;
+        Ok(source.label(column, text.as_ref().map(|text| text.0.as_str())))
+    };
+    let mut labels = source.labels.iter().chain(&source.by).enumerate();
     let numbers = |i: usize| -> Result<Vec<u64>, Failure> {
         let numbers: Vec<i64> = row.try_get(i).map_err(wrong)?;
         Ok(numbers.into_iter().map(i64::unsigned_abs).collect())
     };
-    let at = labels + by;
+    let at = source.labels.len() + source.by.len();
     let group = Group {
-        set: (0..labels).map(label).collect::<Result<_, _>>()?,
-        by: (labels..at).map(label).collect::<Result<_, _>>()?,
+        set: labels.by_ref().take(source.labels.len()).map(label).collect::<Result<_, _>>()?,
+        by: labels.map(label).collect::<Result<_, _>>()?,
         done: row.try_get(at).map_err(wrong)?,
         known: row.try_get(at + 1).map_err(wrong)?,
         ids: row.try_get(at + 2).map_err(wrong)?,

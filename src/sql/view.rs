@@ -1,6 +1,6 @@
 //! The rows of a source as the exporter sees them: labels as they are exported, values only where they are valid.
 
-use super::{Columns, ident, label, literal, valid, valid_number, why};
+use super::{Columns, SPACE, ident, literal, valid, valid_number, why};
 use crate::ledger::{Labels, MAX_LABEL_BYTES, OVERFLOW};
 use crate::source::{Source, Value};
 
@@ -106,6 +106,11 @@ fn level(labels: impl Iterator<Item = String>, rest: &[String], from: &str) -> S
     let fixed = ["id", "done", "at"].map(str::to_owned).into_iter();
     let list: Vec<String> = fixed.chain(labels).chain(rest.iter().cloned()).collect();
     format!("  SELECT\n    {}\n  FROM {from}", list.join(",\n    "))
+}
+
+/// What a label is: trimmed, and something when it is missing, as [`Source::label`] has it.
+fn label(source: &Source, column: &str) -> String {
+    format!("coalesce(nullif(btrim({}::text, {SPACE}), ''), {})", ident(column), literal(source.missing(column)))
 }
 
 /// A label cut to the length it has in metrics, between two characters.
