@@ -145,12 +145,7 @@ impl<'a> Iterator for Values<'a, '_> {
 }
 
 fn open(encoder: &mut Encoder, source: &Source, metric: &Metric, ledger: &Ledger) {
-    let mut rows: BTreeMap<Vec<&str>, u64> = BTreeMap::new();
-    if let [label] = metric.labels.as_slice() {
-        for value in metric.enumerate.get(label).into_iter().flatten() {
-            rows.insert(vec![value], 0);
-        }
-    }
+    let mut rows = zeros(source, metric, ledger);
     for ((set, by), count) in ledger.open_rows() {
         let value = |label: &String| {
             let own = source.labels.iter().position(|l| l == label).map(|i| set[i].as_str());
@@ -162,7 +157,24 @@ fn open(encoder: &mut Encoder, source: &Source, metric: &Metric, ledger: &Ledger
         let labels = labels(metric.labels.iter().map(String::as_str).zip(values));
         encoder.gauge(&labels, count as f64);
     }
-    if metric.labels.is_empty() && ledger.open_rows().is_empty() {
-        encoder.gauge("", 0.0);
-    }
+}
+
+/// The series that a gauge of open rows has also when there are none: of each set there is, with each value that is
+/// enumerated. A series that went away would keep its last value in queries for minutes.
+fn zeros<'a>(source: &Source, metric: &'a Metric, ledger: &'a Ledger) -> BTreeMap<Vec<&'a str>, u64> {
+    let own = |label: &String| source.labels.iter().position(|l| l == label);
+    let add = |rows: Vec<Vec<&'a str>>, choices: Vec<&'a str>| -> Vec<Vec<&'a str>> {
+        rows.iter().flat_map(|row| choices.iter().map(|c| row.iter().copied().chain([*c]).collect())).collect()
+    };
+    let of = |set: Option<&'a Labels>| {
+        metric.labels.iter().fold(vec![Vec::new()], |rows, label| match (set, own(label)) {
+            (Some(set), Some(i)) => add(rows, vec![&set[i]]),
+            _ => add(rows, metric.enumerate.get(label).into_iter().flatten().map(String::as_str).collect()),
+        })
+    };
+    let mut rows = match metric.labels.iter().any(|label| own(label).is_some()) {
+        true => ledger.sets().keys().flat_map(|set| of(Some(set))).collect(),
+        false => of(None),
+    };
+    rows.drain(..).map(|row| (row, 0)).collect()
 }

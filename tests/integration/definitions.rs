@@ -131,7 +131,9 @@ async fn partitions_are_counted_exactly_while_they_come_and_go() {
         .await;
     let metrics = exporter.wait_for("the rows of a new partition", |metrics| done(metrics) == 17.0).await;
     assert_eq!(metrics.sum("rsolv_exporter_poll_failures_total", &[]), 0.0, "{}", exporter.log());
-    assert_eq!(metrics.sum("jobs_open", &[]), 0.0);
+    for team in ["blue", "red", "nobody"] {
+        assert_eq!(metrics.value("jobs_open", &[("team", team)]), Some(0.0), "a gauge falls to 0, it does not go away");
+    }
 }
 
 #[tokio::test]
