@@ -68,6 +68,30 @@ async fn other_defaults_change_no_number() {
 }
 
 #[tokio::test]
+async fn times_become_text_the_same_way_under_other_defaults() {
+    let db = Database::new().await;
+    for (name, value) in [("timezone", "Asia/Kathmandu"), ("datestyle", "SQL, DMY"), ("intervalstyle", "iso_8601")] {
+        db.batch(&format!("ALTER DATABASE {} SET {name} = '{value}'", db.name)).await;
+    }
+    db.batch("CREATE TABLE own (id bigserial, at timestamp); INSERT INTO own (at) VALUES ('20261104 01:02:03')").await;
+    let dir = tempfile::tempdir().unwrap();
+    let sql = "SELECT id, true AS done, at, at::timestamptz::text AS zoned, (at - '20261103')::text AS since,
+                 extract(epoch FROM at::timestamptz)::bigint::text AS epoch FROM own";
+    std::fs::write(dir.path().join("own.sql"), sql).unwrap();
+    let toml = "labels = [\"zoned\", \"since\", \"epoch\"]\n[[counter]]\nname = \"own_total\"\nhelp = \"Rows.\"\n";
+    std::fs::write(dir.path().join("own.toml"), toml).unwrap();
+    let flags = ["once", "--database.url", &db.url(), "--queries.dir", dir.path().to_str().unwrap()];
+    let output = exporter::run(&flags).await;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let labels = "zoned=\"2026-11-04 01:02:03+00\",since=\"1 day 01:02:03\",epoch=\"1793754123\"";
+    assert!(
+        text.contains(&format!("own_total{{{labels}}} 1\n")),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[tokio::test]
 async fn bytes_that_are_no_text_in_a_database_without_an_encoding() {
     let options = "TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'";
     let db = Database::create(Cluster::shared(), options).await.unwrap();
