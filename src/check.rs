@@ -26,7 +26,7 @@ pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
     let mut report = Report { database: settings.target.to_string(), ..Report::default() };
     if settings.state_file.is_none() {
         report.warnings.push(
-            "state.file is not set: after rows are deleted, a restart is a counter reset, which\n\
+            "state.file is not set: after rows are deleted, a restart is a counter reset, which \
              Prometheus reads as new events. Set state.file to a path on a disk that survives."
                 .to_owned(),
         );
@@ -57,7 +57,7 @@ async fn server(report: &mut Report, session: &Session) -> Result<(), Failure> {
     report.standby = position.standby;
     if difference.ahead_seconds.abs() > CLOCKS + difference.uncertainty_seconds {
         report.warnings.push(format!(
-            "the database's clock is {:+.1} s from this machine's: times in metrics are the\n\
+            "the database's clock is {:+.1} s from this machine's: times in metrics are the \
              database's, and Prometheus compares them with its own. Synchronise the clocks (NTP).",
             difference.ahead_seconds
         ));
@@ -109,7 +109,7 @@ async fn try_source(
         && !session.may_read_sequence(sequence).await?
     {
         report.warnings.push(format!(
-            "the role may not read the sequence {sequence}: ids that start again, as after\n\
+            "the role may not read the sequence {sequence}: ids that start again, as after \
              TRUNCATE … RESTART IDENTITY, go unnoticed\n-> GRANT SELECT ON SEQUENCE {sequence} TO {user};"
         ));
     }
@@ -154,7 +154,7 @@ fn warn(report: &mut Report, source: &Source, plan: &plan::Plan, sample: &sample
     let rejected: i64 = sample.rejected.iter().map(|rejected| rejected.rows).sum();
     if rejected > 0 {
         report.warnings.push(format!(
-            "{}: {rejected} values of the newest {} rows are rejected, as shown above:\n\
+            "{}: {rejected} values of the newest {} rows are rejected, as shown above: \
              left out of sums and histograms, and counted in rsolv_exporter_rejected_values_total",
             source.name, sample.rows
         ));
@@ -200,6 +200,7 @@ fn explain(settings: &Settings, failure: &Failure) -> String {
         }
         Reason::Lock => "another session holds a lock on the table, such as a migration's: try again".to_owned(),
         Reason::Duplicate => "change the SELECT so that each execution is one row".to_owned(),
+        Reason::Query => "correct the SELECT; psql gives the same error, with more to it".to_owned(),
         _ => "run again with --log.level debug to see the server's own words".to_owned(),
     };
     format!("{failure}\n-> {remedy}")

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::plan::Plan;
 use super::sample::Sample;
-use crate::table::visible;
+use crate::table::{WIDTH, visible};
 
 /// Characters of a label that are shown.
 const VALUE: usize = 58;
@@ -95,14 +95,44 @@ impl fmt::Display for Report {
                 details(f, &line.name, plan, sample)?;
             }
         }
-        for (title, list) in [("problems", &self.problems), ("warnings", &self.warnings)] {
-            if !list.is_empty() {
-                writeln!(f, "\n{title}")?;
-                list.iter().try_for_each(|item| writeln!(f, "  - {}", item.replace('\n', "\n    ")))?;
-            }
-        }
+        // What the server says stays on its line, to be searched for.
+        let problem = |item: &String| item.lines().map(str::to_owned).collect();
+        list(f, "problems", self.problems.iter().map(problem))?;
+        list(f, "warnings", self.warnings.iter().map(|item| folded(item)))?;
         writeln!(f, "\n{}", if self.good { "All good." } else { "Not good: see the problems." })
     }
+}
+
+/// A list with a title, unless it is empty; each item in lines.
+fn list(f: &mut fmt::Formatter<'_>, title: &str, items: impl Iterator<Item = Vec<String>>) -> fmt::Result {
+    for (i, item) in items.enumerate() {
+        if i == 0 {
+            writeln!(f, "\n{title}")?;
+        }
+        for (i, line) in item.iter().enumerate() {
+            writeln!(f, "  {} {line}", if i == 0 { '-' } else { ' ' })?;
+        }
+    }
+    Ok(())
+}
+
+/// Text in lines that fit a terminal as items of a list; a statement to be pasted stays on its line.
+fn folded(text: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let is_statement = line.starts_with("-> GRANT ") || line.starts_with("-> REVOKE ");
+        let mut words = line.split(' ');
+        let mut folded = words.next().unwrap_or_default().to_owned();
+        for word in words {
+            if !is_statement && "  - ".len() + folded.chars().count() + 1 + word.chars().count() > WIDTH {
+                all.push(std::mem::replace(&mut folded, word.to_owned()));
+            } else {
+                folded = format!("{folded} {word}");
+            }
+        }
+        all.push(folded);
+    }
+    all
 }
 
 fn details(f: &mut fmt::Formatter<'_>, name: &str, plan: &Plan, sample: &Sample) -> fmt::Result {
