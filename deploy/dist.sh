@@ -39,6 +39,25 @@ cargo_home=$(cd "${CARGO_HOME:-$HOME/.cargo}" && pwd -P)
 export CARGO_TARGET_DIR=$PWD/target/dist-build
 export CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$PWD=."$'\x1f'"--remap-path-prefix=$cargo_home=/cargo"
 
+# Every text once, with the crates that it came with.
+licence_texts() {
+  local crate text sum
+  local -A crates=() texts=()
+  while read -r crate; do
+    for text in "$cargo_home"/registry/src/*/"$crate"/{LICEN[SC]E,COPYING,NOTICE}*; do
+      [[ -f $text ]] || continue
+      sum=$(sha256sum <"$text")
+      crates[$sum]+=" $crate"
+      texts[$sum]=$text
+    done
+  done < <(cargo tree --manifest-path "$copy/Cargo.toml" --edges normal,no-proc-macro --target "$host" \
+    --prefix none --format '{p}' | awk '$1 != "rsolv-exporter" { print $1 "-" substr($2, 2) }' | LC_ALL=C sort -u)
+  while read -r sum; do
+    printf '\n=== %s\n\n' "${crates[$sum]# }"
+    cat "${texts[$sum]}"
+  done < <(printf '%s\n' "${!texts[@]}" | LC_ALL=C sort)
+}
+
 say "Building $version for $host"
 cargo build --release --locked --bin rsolv-exporter
 install -m 755 "$CARGO_TARGET_DIR/release/rsolv-exporter" "$stage/"
@@ -56,13 +75,7 @@ sed "s|path+file://$copy#||" "$copy/sbom.json" >"$dist/rsolv-exporter.cdx.json"
   echo "Licences of the crates in rsolv-exporter $version; below, the texts that come with them."
   echo
   cargo deny --manifest-path "$copy/Cargo.toml" --config deploy/deny.toml list --format human --layout crate
-  cargo tree --manifest-path "$copy/Cargo.toml" --edges normal,no-proc-macro --target "$host" --prefix none --format '{p}' |
-    awk '$1 != "rsolv-exporter" { print $1 "-" substr($2, 2) }' | LC_ALL=C sort -u |
-    while read -r crate; do
-      for text in "$cargo_home"/registry/src/*/"$crate"/{LICEN[SC]E,COPYING,NOTICE}*; do
-        if [[ -f $text ]]; then printf '\n=== %s: %s\n\n' "$crate" "${text##*/}" && cat "$text"; fi
-      done
-    done
+  licence_texts
 } >"$dist/licenses.txt"
 
 say "Packing the archive"
