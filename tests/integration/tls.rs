@@ -10,7 +10,7 @@ use crate::outages::{failures, up};
 use crate::support::certificates::Certificate;
 use crate::support::cluster::Cluster;
 use crate::support::database::connect;
-use crate::support::exporter::Exporter;
+use crate::support::exporter::{self, Exporter};
 use crate::support::metrics::Metrics;
 
 /// Who may come in how, by pg_hba.conf.
@@ -283,6 +283,17 @@ async fn what_is_refused_is_counted_and_logged() {
         let status = exporter.get("/").await.text();
         assert!(!format!("{page}{log}{status}").contains("s3cret"), "{log}");
     }
+}
+
+#[tokio::test]
+async fn a_password_that_is_missing() {
+    let fixture = Fixture::new().await;
+    fixture.serve(None);
+    let url = fixture.url("scram", "host=db.example").replace(&format!(":{PASSWORD}"), "");
+    let output = exporter::run(&["check", "--database.url", &url]).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expected = "the server wants a password, and none is given\n    -> put it into a file";
+    assert!(output.status.code() == Some(1) && said.contains(expected), "{said}");
 }
 
 #[tokio::test]
