@@ -1,23 +1,22 @@
 #!/usr/bin/env bash
 # Licences, bans and sources of every dependency, and known vulnerabilities where the database of
-# advisories can be fetched; where it cannot, that is said and is no failure. Needs cargo-deny.
+# advisories can be fetched; where it cannot, that is said and is no failure. cargo-deny is built into
+# .tools/ the first time.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.tools/cargo/bin:$PATH"
 if ! command -v cargo-deny >/dev/null; then
-  echo "check-dependencies.sh: cargo-deny is not installed: cargo install --locked --root .tools/cargo cargo-deny" >&2
-  exit 2
+  echo "Building cargo-deny (some minutes, once)"
+  cargo install --quiet --locked --root .tools/cargo cargo-deny@0.20.2
 fi
 
 cargo deny --config deploy/deny.toml check bans licenses sources
-if ! output=$(cargo deny --config deploy/deny.toml check advisories 2>&1); then
-  if grep -q 'failed to fetch advisory database' <<<"$output"; then
-    echo "advisories NOT CHECKED: their database cannot be fetched from here"
-  else
-    printf '%s\n' "$output" >&2
-    exit 1
-  fi
-else
+if output=$(cargo deny --config deploy/deny.toml check advisories 2>&1); then
   printf '%s\n' "$output"
+elif grep -q 'failed to fetch advisory database' <<<"$output"; then
+  echo "advisories NOT CHECKED: their database cannot be fetched from here"
+else
+  printf '%s\n' "$output" >&2
+  exit 1
 fi

@@ -175,6 +175,9 @@ fn explain(settings: &Settings, failure: &Failure) -> String {
         Reason::Connect | Reason::Timeout => {
             "is the server running, and is the address in database.url right?".to_owned()
         }
+        Reason::Auth if failure.message.contains("wants a password") => {
+            "put it into a file and name that in database.password_file".to_owned()
+        }
         Reason::Auth => "check the user and the password in database.url or database.password_file".to_owned(),
         Reason::Tls => "check sslmode and the certificates named in database.url".to_owned(),
         Reason::Privilege if failure.message.contains("row-level security") => {
@@ -195,6 +198,7 @@ fn explain(settings: &Settings, failure: &Failure) -> String {
                 None => format!("give {user} the grants in deploy/postgres/"),
             }
         }
+        Reason::Missing if failure.message.contains("3D000") => "check the database's name in database.url".to_owned(),
         Reason::Missing => {
             "is it the right database? Else change the SELECT, in a directory named by queries.dir".to_owned()
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::config::{KEYS, Settings, load};
+use crate::config::{Invalid, KEYS, Layers, Settings, Web, load};
 use crate::{backfill, buckets, rows};
 
 /// What the user wants done.
@@ -98,11 +98,23 @@ pub fn task(matches: &ArgMatches) -> Task {
 
 /// The settings of a parsed command line, or all that is wrong with them, a line each.
 pub fn settings(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Settings, Vec<String>> {
+    Settings::check(&layers(matches, environment)?).map_err(lines)
+}
+
+/// Those of `[web]` alone, whatever the others are.
+pub fn web(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Web, Vec<String>> {
+    Web::check(&layers(matches, environment)?).map_err(lines)
+}
+
+fn lines(invalid: Vec<Invalid>) -> Vec<String> {
+    invalid.iter().map(ToString::to_string).collect()
+}
+
+fn layers(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Layers, Vec<String>> {
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
     let of = |name: &str| matches.get_one::<String>(name).cloned();
     let flags = KEYS.iter().filter_map(|key| Some((key.name.to_owned(), of(key.name)?))).collect();
-    let layers = load(of("config.file").as_deref(), environment, flags).map_err(|e| vec![e])?;
-    Settings::check(&layers).map_err(|invalid| invalid.iter().map(ToString::to_string).collect())
+    load(of("config.file").as_deref(), environment, flags).map_err(|e| vec![e])
 }
 
 #[cfg(test)]

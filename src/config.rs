@@ -131,20 +131,7 @@ impl Settings {
             limit: reader.parse("series.limit", "a whole number of at least 1", |t| t.parse().ok().filter(|n| *n > 0)),
             birth_hold: reader.duration_or_zero("series.birth_hold"),
         };
-        let web = Web {
-            listen_address: reader.parse(
-                "web.listen_address",
-                "an address such as 0.0.0.0:10060 or [::]:10060",
-                address,
-            ),
-            telemetry_path: reader.parse("web.telemetry_path", "a path of its own such as /metrics", |t| {
-                let own = t.starts_with('/') && t != "/" && !t.starts_with("/-/") && !t.contains(['?', '#', ' ']);
-                own.then(|| t.to_owned())
-            }),
-            config_file: reader.path("web.config_file"),
-            openmetrics_created: reader.parse("web.openmetrics_created", "true or false", |t| t.parse().ok()),
-            show_details: reader.parse("web.show_details", "true or false", |t| t.parse().ok()),
-        };
+        let web = reader.web();
         let log = Log {
             level: reader.parse("log.level", "off, error, warn, info, debug or trace", |t| t.parse().ok()),
             format: reader.parse("log.format", "logfmt or json", |t| match t {
@@ -161,6 +148,15 @@ impl Settings {
             }
             _ => Err(reader.invalid),
         }
+    }
+}
+
+impl Web {
+    /// Checks the keys of `[web]` alone, for who needs no database.
+    pub fn check(layers: &Layers) -> Result<Self, Vec<Invalid>> {
+        let mut reader = Reader { layers, invalid: Vec::new() };
+        let web = reader.web();
+        if reader.invalid.is_empty() { Ok(web) } else { Err(reader.invalid) }
     }
 }
 
@@ -201,6 +197,19 @@ impl Reader<'_> {
 
     fn path(&mut self, key: &str) -> Option<PathBuf> {
         self.layers.get(key).filter(|t| !t.is_empty()).map(PathBuf::from)
+    }
+
+    fn web(&mut self) -> Web {
+        Web {
+            listen_address: self.parse("web.listen_address", "an address such as 0.0.0.0:10060 or [::]:10060", address),
+            telemetry_path: self.parse("web.telemetry_path", "a path of its own such as /metrics", |t| {
+                let own = t.starts_with('/') && t != "/" && !t.starts_with("/-/") && !t.contains(['?', '#', ' ']);
+                own.then(|| t.to_owned())
+            }),
+            config_file: self.path("web.config_file"),
+            openmetrics_created: self.parse("web.openmetrics_created", "true or false", |t| t.parse().ok()),
+            show_details: self.parse("web.show_details", "true or false", |t| t.parse().ok()),
+        }
     }
 
     /// Needs one of the two settings that say where the database is; never shows their values.

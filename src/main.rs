@@ -15,6 +15,13 @@ const MISUSED: u8 = 2;
 fn main() -> ExitCode {
     let matches = cli::command().get_matches();
     let task = cli::task(&matches);
+    if task == Task::Healthcheck {
+        // It knows the environment of a container, but not the server's command line, which may name the database.
+        return match cli::web(&matches, environment()) {
+            Ok(web) => on_runtime(async { healthcheck::run(&web).await.map(|()| ExitCode::SUCCESS) }),
+            Err(problems) => misused("these settings cannot be used", &problems),
+        };
+    }
     let settings = match cli::settings(&matches, environment()) {
         Ok(settings) => settings,
         Err(problems) => return misused("these settings cannot be used", &problems),
@@ -40,18 +47,20 @@ fn main() -> ExitCode {
         Err(problems) => return misused("this web configuration (web.config_file) cannot be used", &problems),
     };
     log::start(settings.log);
+    on_runtime(run(task, &settings, sources, gate))
+}
+
+/// Runs to the end; a failure is said.
+fn on_runtime(what: impl Future<Output = Result<ExitCode, String>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(run(task, &settings, sources, gate)),
+        Ok(runtime) => runtime.block_on(what),
         Err(e) => Err(format!("cannot start: {e}")),
     };
-    match result {
-        Ok(code) => code,
-        Err(message) => {
-            eprintln!("rsolv-exporter: {message}");
-            ExitCode::from(FAILED)
-        }
-    }
+    result.unwrap_or_else(|message| {
+        eprintln!("rsolv-exporter: {message}");
+        ExitCode::from(FAILED)
+    })
 }
 
 async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) -> Result<ExitCode, String> {
@@ -81,7 +90,7 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
                 answer => answer.map_err(|e| e.to_string())?,
             }
         }
-        Task::Healthcheck => healthcheck::run(&settings.web).await?,
+        Task::Healthcheck => unreachable!("main has done it: it needs no settings but those of the web"),
     }
     Ok(ExitCode::SUCCESS)
 }

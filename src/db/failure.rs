@@ -132,6 +132,9 @@ impl Failure {
             // A server that refuses the client's certificate says so after the handshake, in TLS 1.3.
             None if chain(error).contains("TLS") || error_of_openssl(error) => Self::new(Reason::Tls, chain(error)),
             None if chain(error).contains("timed out") => Self::new(Reason::Timeout, chain(error)),
+            None if chain(error).contains("password missing") => {
+                Self::new(Reason::Auth, "the server wants a password, and none is given")
+            }
             None if chain(error).contains("password") || chain(error).contains("authentication") => {
                 Self::new(Reason::Auth, chain(error))
             }

@@ -18,7 +18,6 @@ def test_assets_exist():
     for source, *_ in DEB["assets"]:
         if not source.startswith("target/"):
             assert list(ROOT.glob(source)), source
-    assert (ROOT / DEB["license-file"][0]).exists() and (ROOT / DEB["changelog"]).exists()
 
 
 def test_package(exporter, tmp_path):
@@ -27,9 +26,14 @@ def test_package(exporter, tmp_path):
         pytest.skip("no cargo-deb")
     (tmp_path / "target/release").mkdir(parents=True)
     shutil.copy(exporter, tmp_path / "target/release/rsolv-exporter")
+    (tmp_path / "target/release/licenses.txt").write_text("MIT\n")
     package = tmp_path / "rsolv-exporter.deb"
     must("cargo", "deb", "--no-build", "--no-strip", "--output", package, cwd=ROOT,
          env=os.environ | {"PATH": tools, "CARGO_TARGET_DIR": str(tmp_path / "target")})
+
+    depends = must("dpkg-deb", "--field", package, "Depends")
+    for library in ("libc6", "libgcc-s1", "libssl3"):
+        assert library in depends, depends
 
     root = tmp_path / "root"
     (root / "var/lib/dpkg/info").mkdir(parents=True)
@@ -56,11 +60,29 @@ def test_package(exporter, tmp_path):
     assert verified.returncode == 0, verified.output
     must(root / "usr/bin/rsolv-exporter", "--version")
 
-    # What the administrator has written survives removal, not purging.
-    (root / "etc/rsolv-exporter/rsolv-exporter.toml").write_text("[log]\n")
+    # What the administrator has written survives an upgrade that brings another sample, and removal.
+    settings = root / "etc/rsolv-exporter/rsolv-exporter.toml"
+    settings.write_text("[log]\n")
     (credentials / "database-password").write_text("secret")
+    unpacked = tmp_path / "unpacked"
+    must("dpkg-deb", "--raw-extract", package, unpacked)
+    for path, was, now in (("DEBIAN/control", "Version: ", "Version: 99."),
+                           ("etc/rsolv-exporter/rsolv-exporter.toml", "# ", "# Newer. ")):
+        (unpacked / path).write_text((unpacked / path).read_text().replace(was, now, 1))
+    must("dpkg-deb", "--build", "--root-owner-group", unpacked, tmp_path / "newer.deb")
+    must(*dpkg, "--force-confold", "-i", tmp_path / "newer.deb")
+    assert must("dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W", "-f=${Version}", "rsolv-exporter").startswith("99.")
+    assert settings.read_text() == "[log]\n"
     must(*dpkg, "--remove", "rsolv-exporter")
-    assert (root / "etc/rsolv-exporter/rsolv-exporter.toml").read_text() == "[log]\n"
+    assert settings.read_text() == "[log]\n"
     assert (credentials / "database-password").exists()
+
+    # Purging takes all of it, and the state.
+    state = root / "var/lib/private/rsolv-exporter"
+    state.mkdir(parents=True)
+    (state / "state").write_text("counted")
+    (root / "var/lib/rsolv-exporter").symlink_to("private/rsolv-exporter")
     must(*dpkg, "--purge", "rsolv-exporter")
-    assert not (root / "etc/rsolv-exporter").exists()
+    left = [str(p.relative_to(root)) for p in root.rglob("*") if "rsolv" in p.name and "var/log" not in str(p)]
+    assert left == []
+

@@ -10,7 +10,7 @@ use crate::outages::{failures, up};
 use crate::support::certificates::Certificate;
 use crate::support::cluster::Cluster;
 use crate::support::database::connect;
-use crate::support::exporter::Exporter;
+use crate::support::exporter::{self, Exporter};
 use crate::support::metrics::Metrics;
 
 /// Who may come in how, by pg_hba.conf.
@@ -243,6 +243,26 @@ async fn the_certificate_of_the_documentation() {
         .await;
 }
 
+/// With verify-full and no root certificate of its own, as with `sslrootcert=system`.
+#[tokio::test]
+async fn the_systems_authorities_are_trusted() {
+    let fixture = Fixture::new().await;
+    let certificate = fixture.authority.issue("db.example", &["db.example"]);
+    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
+    for root in ["", "&sslrootcert=system"] {
+        let url = fixture.url("scram", &format!("host=db.example&sslmode=verify-full{root}"));
+        // There is no table to read, but there is a connection.
+        for (file, reason) in [("root.crt", "missing"), ("wrong.crt", "tls")] {
+            let authorities = fixture.directory.path().join(file);
+            // Where OpenSSL looks for those of the system; containers set it.
+            let environment = [("SSL_CERT_FILE", authorities.to_str().unwrap()), ("SSL_CERT_DIR", "/nowhere")];
+            let arguments = ["--database.url", &url, "--poll.interval", "500ms", "--web.listen-address", "127.0.0.1:0"];
+            let exporter = Exporter::launch(&arguments, &environment).await.unwrap();
+            exporter.wait_for(&format!("{file}: reason {reason}"), |m| failures(m, reason) > 0.0).await;
+        }
+    }
+}
+
 /// The real program: a failure is counted under its reason and logged without the password.
 #[tokio::test]
 async fn what_is_refused_is_counted_and_logged() {
@@ -263,6 +283,17 @@ async fn what_is_refused_is_counted_and_logged() {
         let status = exporter.get("/").await.text();
         assert!(!format!("{page}{log}{status}").contains("s3cret"), "{log}");
     }
+}
+
+#[tokio::test]
+async fn a_password_that_is_missing() {
+    let fixture = Fixture::new().await;
+    fixture.serve(None);
+    let url = fixture.url("scram", "host=db.example").replace(&format!(":{PASSWORD}"), "");
+    let output = exporter::run(&["check", "--database.url", &url]).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expected = "the server wants a password, and none is given\n    -> put it into a file";
+    assert!(output.status.code() == Some(1) && said.contains(expected), "{said}");
 }
 
 #[tokio::test]

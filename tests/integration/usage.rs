@@ -118,6 +118,19 @@ async fn check_of_a_select_that_does_not_fit_its_definition() {
 }
 
 #[tokio::test]
+async fn check_of_a_database_that_is_not_there() {
+    let db = Database::new().await;
+    let url = db.url().replace(&db.name, "elsewhere");
+    let output = exporter::run(&["check", "--database.url", &url]).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said.contains("database \"elsewhere\" does not exist (SQLSTATE 3D000)\n    -> check the database's name"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn wrong_settings_are_told_all_at_once() {
     let arguments = [
         "serve",
