@@ -67,22 +67,21 @@ async fn more_connections_than_there_are_places_wait_and_are_served() {
     more_files();
     let db = Database::new().await;
     let exporter = Exporter::start(&db.url(), &[]).await;
-    let files = || std::fs::read_dir(format!("/proc/{}/fd", exporter.pid())).expect("its files").count();
-    let own = files();
     let mut crowd = Vec::new();
-    for _ in 0..MOST + 100 {
-        crowd.push(TcpStream::connect(&exporter.address).await.expect("the system takes it"));
+    for _ in 0..MOST {
+        crowd.push(used(&exporter).await);
     }
-    let began = Instant::now();
-    while files() < MOST {
-        assert!(began.elapsed() < PATIENCE, "only {} files", files());
-        tokio::task::yield_now().await;
-    }
-    assert!(files() <= own + MOST + 10, "{} files", files());
-    // Those that say nothing have to leave, and then there is a place.
-    assert_eq!(exporter.get("/-/healthy").await.status, 200);
-    assert!(files() <= own + MOST + 10, "{} files", files());
-    drop(crowd);
+    let mut late = TcpStream::connect(&exporter.address).await.expect("the system takes it");
+    late.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("a request");
+    let mut answer = [0; 12];
+    let early = tokio::time::timeout(Duration::from_millis(500), late.read_exact(&mut answer)).await;
+    assert!(early.is_err(), "there was no place: {early:?}");
+    let files = std::fs::read_dir(format!("/proc/{}/fd", exporter.pid())).expect("its files").count();
+    assert!((MOST..MOST + 50).contains(&files), "{files} files");
+    crowd.pop();
+    let answered = tokio::time::timeout(PATIENCE, late.read_exact(&mut answer)).await;
+    answered.expect("an answer once there is a place").expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
 /// A poll that hangs holds nothing that a scrape needs.

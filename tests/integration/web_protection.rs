@@ -37,9 +37,11 @@ impl Files {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
-        fs::write(self.path(name), text).expect("a file");
-        self.path(name).display().to_string()
+    /// Writes a file, or replaces one as a whole: half of it would be a change as well.
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        let (new, path) = (self.path("new"), self.path(name));
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).expect("a file");
+        path.display().to_string()
     }
 
     fn openssl(&self, arguments: &str) {
@@ -242,21 +244,21 @@ async fn changes_are_taken_and_bad_ones_are_not() {
     files.curl_until(&exporter, "/-/healthy", "--cacert other.crt", |answer| answer.status == 200);
     assert_eq!(files.curl(&exporter, "https", "/-/healthy", "--cacert ca.crt").status, 0);
 
-    // A broken file, and a key that is not the certificate's.
+    // A broken file, and a key that is not the certificate's. (The new pair may have been looked at when half was there.)
+    let complaints = || exporter.log().lines().filter(|line| line.contains("the old one stays")).count();
+    let before = complaints();
     let broken = |answer: &Answer| answer.status == 200 && good(answer) == Some(0.0);
     files.write("web.yml", "tls_server_config: {cert_file: server.crt, key_file: server.key\n");
     files.curl_until(&exporter, "/metrics", "--cacert other.crt", broken);
     files.write("web.yml", TLS);
     files.curl_until(&exporter, "/metrics", "--cacert other.crt", |answer| good(answer) == Some(1.0));
     let key = fs::read(files.path("server.key")).expect("the key");
-    fs::copy(files.path("ca.key"), files.path("server.key")).expect("another key");
+    files.write("server.key", fs::read(files.path("ca.key")).expect("another key"));
     files.curl_until(&exporter, "/metrics", "--cacert other.crt", broken);
-    let complaints = |log: String| log.lines().filter(|line| line.contains("the old one stays")).count();
-    let before = complaints(exporter.log());
     // It is said once, not at every look: the next thing that is said is about the next change.
-    fs::write(files.path("server.key"), key).expect("the right key");
+    files.write("server.key", key);
     files.curl_until(&exporter, "/metrics", "--cacert other.crt", |answer| good(answer) == Some(1.0));
-    assert_eq!((before, complaints(exporter.log())), (2, 2), "{}", exporter.log());
+    assert_eq!(complaints() - before, 2, "{}", exporter.log());
     assert!(exporter.log().contains("is not the key of the certificate"), "{}", exporter.log());
 
     // Users come, change and go.

@@ -1,10 +1,10 @@
 //! The real exporter as a child process.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::failure::{Failure, Result};
@@ -24,11 +24,10 @@ pub struct Exporter {
     /// Where it listens, `127.0.0.1:port`.
     pub address: String,
     child: Child,
-    log: Arc<Mutex<String>>,
+    /// Its standard error: in a file, a line can be read as soon as it is written.
+    log: File,
     /// How long the slowest scrape took.
     slowest: Mutex<Duration>,
-    /// Copies its standard error into `log`; ends with the process.
-    reader: Option<JoinHandle<()>>,
 }
 
 impl Exporter {
@@ -46,21 +45,12 @@ impl Exporter {
     /// waits until it listens.
     pub async fn launch(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let mut command = command(arguments, environment);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let log = tempfile::tempfile()?;
+        command.stdout(Stdio::null()).stderr(log.try_clone()?);
         let program = command.get_program().to_string_lossy().into_owned();
-        let mut child = process::spawn(command, libc::SIGKILL)
+        let child = process::spawn(command, libc::SIGKILL)
             .map_err(|error| Failure::new(format!("cannot start {program}: {error}; cargo build makes it")))?;
-        let log = Arc::new(Mutex::new(String::new()));
-        let stderr = child.stderr.take().expect("standard error is a pipe");
-        let lines = Arc::clone(&log);
-        let reader = thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(std::result::Result::ok) {
-                let mut log = lines.lock().unwrap_or_else(PoisonError::into_inner);
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
-        let mut exporter = Self { address: String::new(), child, log, slowest: Mutex::default(), reader: Some(reader) };
+        let mut exporter = Self { address: String::new(), child, log, slowest: Mutex::default() };
         exporter.address = exporter.listening().await?;
         Ok(exporter)
     }
@@ -71,7 +61,6 @@ impl Exporter {
         loop {
             let ended = self.child.try_wait()?;
             if let Some(status) = ended {
-                self.join_reader();
                 let log = self.log();
                 let text = format!("the exporter ended ({status}) before it listened:\n{log}");
                 return Err(Failure::new(text));
@@ -172,12 +161,11 @@ impl Exporter {
         status.unwrap_or_else(|| panic!("still runs after {PATIENCE:?}; log:\n{}", self.log_tail()))
     }
 
-    /// Its exit status if it ends within `limit`; then its log is complete.
+    /// Its exit status if it ends within `limit`.
     pub async fn ends_within(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait()? {
-                self.join_reader();
                 return Ok(Some(status));
             }
             if Instant::now() >= deadline {
@@ -199,19 +187,15 @@ impl Exporter {
 
     /// Everything it has written to standard error so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let size = self.log.metadata().expect("the size of the log").len();
+        let mut bytes = vec![0; size as usize];
+        // Not by seeking: the exporter writes where this file stands.
+        self.log.read_exact_at(&mut bytes, 0).expect("the log");
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn log_tail(&self) -> String {
         process::tail(&self.log(), 20)
-    }
-
-    /// Waits for the last lines of a process that has ended.
-    fn join_reader(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            // It cannot panic: it only copies lines.
-            let _ = reader.join();
-        }
     }
 }
 
