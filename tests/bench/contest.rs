@@ -155,8 +155,11 @@ async fn requests(
     }
     let own = median(own);
     for ((peer, rates), scrapes) in peers.iter().zip(rates).zip(scrapes) {
-        // Several at a time would only queue in the database.
-        let rate = if peer.asks_at_scrapes { 1.0 / median(scrapes.to_vec()) } else { median(rates) };
+        // One after the other: several at a time would only queue in the database, and wrk may see no page of some in
+        // two seconds.
+        let alone = 1.0 / median(scrapes.clone());
+        let rate = if peer.asks_at_scrapes { alone } else { median(rates) };
+        let rate = if rate > 0.0 { rate } else { alone };
         let goal = if peer.name == "sql_exporter" { Goal::AtLeast(20.0) } else { Goal::None };
         let digits = if rate < 10.0 { 2 } else { 0 };
         let what = format!("requests/s, {}", peer.name);

@@ -21,28 +21,35 @@ fn resident(exporter: &Exporter) -> Result<f64> {
     line.map(|kilobytes| kilobytes / 1024.0).ok_or_else(|| Failure::new("no VmRSS of the exporter"))
 }
 
-/// Polls as fast as it goes while rows are begun, finished and rolled back.
+/// Polls as fast as it goes while rows begin and end and ids are skipped.
 pub async fn measure(cluster: &Cluster, polls: u64, report: &mut Report) -> Result<()> {
     report.section(format!("Resident memory over {} polls, {REPOSITORIES} repositories", short(polls)));
     let db = Database::on(cluster).await;
     tables::fill(&db, REPOSITORIES * 4, REPOSITORIES).await;
     let scratch = crate::support::scratch::Scratch::new("bench", &std::env::temp_dir(), None)?;
     let state = scratch.path().join("state").display().to_string();
-    let exporter = Exporter::start(&db.url(), &["--poll.interval", "1ms", "--state.file", &state]).await;
+    // Skipped ids are looked for as many polls as at the default settings, about.
+    let flags = ["--poll.interval", "1ms", "--state.file", &state, "--poll.gap-watch", "1m"];
+    let exporter = Exporter::start(&db.url(), &flags).await;
     let done = |metrics: &crate::support::metrics::Metrics| metrics.sum("rsolv_exporter_polls_total", &[]);
     let mut memory: Vec<f64> = Vec::new();
     let (mut progress, mut seen) = (Instant::now(), 0.0);
+    let (mut turn, mut open) = (0, "0".to_owned());
     let mut trickle = tokio::time::interval(Duration::from_millis(50));
     while (memory.len() as u64) < LOOKS {
         trickle.tick().await;
-        // One begins, the one before ends, and an id is skipped.
-        db.batch("UPDATE validation_executions SET status = 'completed' WHERE status = 'running'").await;
+        // One begins, the one before ends, and about once a second an id is skipped.
+        turn += 1;
+        if turn % 20 == 0 {
+            db.value("SELECT nextval('validation_executions_id_seq')").await;
+        }
         db.batch(&format!(
-            "{}; UPDATE validation_executions SET status = 'running' WHERE id = lastval();
-             SELECT nextval('validation_executions_id_seq')",
+            "UPDATE validation_executions SET status = 'completed' WHERE id = {open}; {};
+             UPDATE validation_executions SET status = 'running' WHERE id = lastval()",
             tables::insert_validations(1, REPOSITORIES)
         ))
         .await;
+        open = db.value("SELECT lastval()").await;
         let metrics = exporter.metrics().await;
         let now = done(&metrics);
         if now > seen {
