@@ -13,7 +13,7 @@ use crate::support::failure::Result;
 /// How long one of them may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// No further pair begins that would end after this.
-const BUDGET: Duration = Duration::from_secs(120);
+const BUDGET: Duration = Duration::from_secs(150);
 
 /// Compares `rsolv-exporter once` with psql, in turn.
 pub async fn measure(db: &Database<'_>, pairs: usize, report: &mut Report) -> Result<()> {

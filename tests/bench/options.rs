@@ -33,7 +33,7 @@ impl Options {
                     .value_delimiter(','),
             )
             .arg(number("repositories", "200,2000", "Repositories (several as well)").value_delimiter(','))
-            .arg(number("pairs", "3", "How often a slow comparison is repeated, as far as two minutes allow"))
+            .arg(number("pairs", "3", "How often a slow comparison is repeated, as far as time allows"))
             .arg(number("flood", "75", "Seconds of writing 10,000 rows a second; 0 leaves it out"))
             .arg(number("polls", "0", "Measure nothing but memory, over so many polls"))
             .arg(number("minutes", "60", "When to give up"))

@@ -155,11 +155,12 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// `1000000` as `1M`.
+/// `1000000` as `1M`, `2500000` as `2.5M`.
 pub fn short(rows: u64) -> String {
     match rows {
         0 => "0".to_owned(),
         n if n % 1_000_000 == 0 => format!("{}M", n / 1_000_000),
+        n if n > 1_000_000 && n % 100_000 == 0 => format!("{:.1}M", n as f64 / 1e6),
         n if n % 1_000 == 0 => format!("{}k", n / 1_000),
         n => n.to_string(),
     }

@@ -11,6 +11,7 @@ use crate::support::database::Database;
 use crate::support::exporter::Exporter;
 use crate::support::failure::{Failure, Result};
 use crate::support::metrics::Metrics;
+use crate::support::process;
 use crate::tables;
 
 /// New rows of a poll; the last is 10,000 a second at the default interval.
@@ -57,8 +58,11 @@ pub async fn measure(db: &Database<'_>, repositories: u64, report: &mut Report) 
     for _ in 0..RUNS {
         for (tail, runs) in TAILS.into_iter().zip(&mut runs) {
             let goal = counted(&exporter.wait_polls(1).await) + tail as f64;
+            // Polls while the rows are being written would find them in the index, and not committed.
+            process::pause(exporter.pid());
             let before = cost::of(&watcher, "ours").await?;
             tables::validations(db, tail, repositories).await;
+            process::signal(exporter.pid(), libc::SIGCONT);
             wait_counted(&exporter, goal).await?;
             let cost = cost::of(&watcher, "ours").await?.since(before);
             runs[0].push(cost.time());
