@@ -11,8 +11,8 @@ demo: ## See it work on a throwaway PostgreSQL (Ctrl-C ends it)
 	@cargo build --quiet --locked --bin rsolv-exporter --example demo
 	@target/debug/examples/demo $(DEMO)
 
-bench: ## Measure it beside its peers, as far as they are installed (BENCH="--rows 5000000")
-	@tests/setup.sh build postgres
+bench: ## Measure it beside its peers, half an hour (less: BENCH="--rows 100000 --repositories 200")
+	@tests/setup.sh build postgres load peers
 	cargo build --release --locked --bin rsolv-exporter --example bench
 	@target/release/examples/bench $(BENCH)
 	cargo bench --locked --bench web

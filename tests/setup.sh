@@ -7,12 +7,14 @@
 #     tests/setup.sh pgbouncer     PgBouncer
 #     tests/setup.sh python        Prometheus' Python client, in .tools/python
 #     tests/setup.sh web           curl and openssl, to ask for pages with TLS
+#     tests/setup.sh load          psql and wrk, with which the exporter is measured
+#     tests/setup.sh peers         as far as they can be had: the exporters it is measured beside
 #
 # Says nothing when everything is there. Only programs are installed: no
 # service is started or left enabled, and no PostgreSQL cluster is created.
 set -eu
 
-usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [python] [web]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [python] [web] [load] [peers]'
 
 fail() {
     printf 'setup: ' >&2
@@ -58,6 +60,18 @@ have_build() {
     have cc && { [ -n "${OPENSSL_DIR:-}${OPENSSL_LIB_DIR:-}" ] || { have pkg-config && pkg-config --exists openssl; }; }
 }
 
+have_load() {
+    have psql && have wrk
+}
+
+have_postgres_exporter() {
+    have prometheus-postgres-exporter
+}
+
+have_sql_exporter() {
+    have prometheus-sql-exporter
+}
+
 have_prometheus() {
     have prometheus && have promtool && have_alertmanager
 }
@@ -90,6 +104,21 @@ make_python() {
     python3 -m venv "$python"
     "$python/bin/pip" install --quiet --disable-pip-version-check "$client" ||
         fail "pip cannot install $client; its last words are above"
+}
+
+query_exporter=${python%/*}/query-exporter
+
+have_query_exporter() {
+    "$query_exporter/bin/query-exporter" --version >/dev/null 2>&1
+}
+
+make_query_exporter() {
+    say 'installing query-exporter in .tools/query-exporter with pip: a peer to measure beside'
+    rm -rf "$query_exporter"
+    python3 -m venv "$query_exporter"
+    "$query_exporter/bin/pip" install --quiet --disable-pip-version-check \
+        -r "${query_exporter%/.tools/*}/tests/bench/query-exporter.txt" ||
+        fail 'pip cannot install query-exporter; its last words are above'
 }
 
 # Sets what is missing and why of the part $1 of the set-up.
@@ -130,6 +159,20 @@ and amtool on PATH.'
         services=pgbouncer
         purpose='a real connection pooler in the tests'
         by_hand='Install PgBouncer and put pgbouncer on PATH.'
+        ;;
+    load)
+        packages=
+        have psql || packages=postgresql-client
+        have wrk || packages="$packages wrk"
+        services=
+        purpose='to measure the exporter'
+        by_hand='Install psql and wrk and put them on PATH.'
+        ;;
+    postgres_exporter | sql_exporter)
+        packages=prometheus-$(echo "$1" | tr _ -)
+        services=$packages
+        purpose='a peer to measure beside'
+        by_hand="Install it and put $packages on PATH."
         ;;
     venv)
         packages=python3-venv
@@ -203,6 +246,16 @@ install() {
 for part in "$@"; do
     if [ "$part" = python ]; then
         have_python || { sh "$0" venv && make_python; }
+        continue
+    fi
+    if [ "$part" = query_exporter ]; then
+        have_query_exporter || { sh "$0" venv && make_query_exporter; }
+        continue
+    fi
+    if [ "$part" = peers ]; then
+        for peer in postgres_exporter sql_exporter query_exporter; do
+            sh "$0" "$peer" || say "going on without $peer, which could not be installed"
+        done
         continue
     fi
     describe "$part"

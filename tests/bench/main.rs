@@ -6,18 +6,26 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod contest;
+mod cost;
+mod endurance;
 mod first_read;
 mod footprint;
 mod options;
 mod peers;
+mod program;
 mod report;
+mod statement;
 mod steady;
 mod tables;
+mod tail;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use options::Options;
-use report::Report;
+use report::{Report, short};
 use support::cluster::Cluster;
 use support::database::Database;
 use support::failure::{Failure, Result};
@@ -34,13 +42,19 @@ const SETTINGS: [(&str, &str); 6] = [
 
 fn main() -> ExitCode {
     let options = Options::from_command_line();
+    let started = Instant::now();
     let outcome = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(compare(&options)),
+        // What is dropped at the deadline ends what it has started.
+        Ok(runtime) => runtime.block_on(async {
+            let late = || Failure::new(format!("gave up after {:?}; --minutes allows for more", options.limit));
+            tokio::time::timeout(options.limit, compare(&options)).await.unwrap_or_else(|_| Err(late()))
+        }),
         Err(error) => Err(error.into()),
     };
     match outcome {
         Ok(report) => {
             print!("{report}");
+            eprintln!("\nThat took {:.0} minutes.", started.elapsed().as_secs_f64() / 60.0);
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -50,27 +64,65 @@ fn main() -> ExitCode {
     }
 }
 
-async fn compare(options: &Options) -> Result<Report> {
+/// Says what is missing before anything has taken long.
+fn check() -> Result<()> {
     if cfg!(debug_assertions) {
         return Err(Failure::new("this is a debug build, whose timings mean nothing: cargo build --release"));
     }
-    let cluster = Cluster::start(&SETTINGS)?;
-    let mut report = Report::new(&cluster, options.repositories)?;
-    for &rows in &options.rows {
-        eprintln!("{rows} validations, {} mitigations: writing", rows / 2);
-        let db = Database::on(&cluster).await;
-        tables::fill(&db, rows, options.repositories).await;
-        eprintln!("  first read");
-        first_read::measure(&db, rows, options.pairs, &mut report).await?;
-        eprintln!("  start with a state file");
-        footprint::start(&db, rows, &mut report).await?;
-        eprintln!("  steady poll");
-        steady::measure(&db, rows, options.repositories, &mut report).await?;
-        eprintln!("  peers");
-        peers::measure(&cluster, &db, rows, &mut report).await?;
+    for (program, package) in [("psql", "postgresql-client"), ("wrk", "wrk")] {
+        if !program::installed(program) {
+            return Err(Failure::new(format!("no {program} on PATH; it is in the package {package}")));
+        }
     }
+    let exporter = support::exporter::program();
+    if !exporter.exists() {
+        return Err(Failure::new(format!("no {}: cargo build --release makes it", exporter.display())));
+    }
+    Ok(())
+}
+
+async fn compare(options: &Options) -> Result<Report> {
+    check()?;
+    let cluster = Cluster::start(&SETTINGS)?;
+    let mut report = Report::new(&cluster, "shared_buffers 512 MB, fsync off, autovacuum off")?;
+    if options.polls > 0 {
+        endurance::measure(&cluster, options.polls, &mut report).await?;
+        return Ok(report);
+    }
+    cost::roles(&cluster).await?;
+    let mut smallest = BTreeMap::new();
+    for &rows in &options.rows {
+        for &repositories in &options.repositories {
+            report.section(contest::title(rows, repositories));
+            let db = Database::on(&cluster).await;
+            tables::fill(&db, rows, repositories).await;
+            cost::watch(&db).await?;
+            first_read::measure(&db, options.pairs, &mut report).await?;
+            let steady = steady::measure(&db, repositories, &mut report).await?;
+            match smallest.get(&repositories) {
+                Some(&(size, then)) => steady::compare(steady, then, &short(size), &mut report),
+                None => _ = smallest.insert(repositories, (rows, steady)),
+            }
+            contest::measure(&db, rows, repositories, options.pairs, &mut report).await?;
+            // It needs one more read of the history.
+            if options.repositories.first() == Some(&repositories) {
+                footprint::start(&db, rows, &mut report).await?;
+            }
+        }
+    }
+    if let (Some(&rows), Some(&repositories)) = (options.rows.first(), options.repositories.first()) {
+        let db = Database::on(&cluster).await;
+        tables::fill(&db, rows, repositories).await;
+        cost::watch(&db).await?;
+        report.section(format!("New rows, {} old ones, {} repositories", short(rows), short(repositories)));
+        tail::measure(&db, repositories, &mut report).await?;
+        if !options.flood.is_zero() {
+            report.section("10,000 new rows a second, 15 s from poll to poll");
+            tail::flood(&db, repositories, options.flood, &mut report).await?;
+        }
+    }
+    report.section("The exporter itself");
     for series in [2_000, 100_000] {
-        eprintln!("footprint with {series} series");
         footprint::measure(&cluster, series, &mut report).await?;
     }
     Ok(report)

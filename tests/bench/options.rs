@@ -1,13 +1,22 @@
 //! What the comparison can be told.
 
+use std::time::Duration;
+
 use clap::{Arg, Command, value_parser};
 
 pub struct Options {
     /// Finished validations, one comparison each; half as many mitigations.
     pub rows: Vec<u64>,
-    pub repositories: u64,
-    /// How often the first read is measured.
+    /// Repositories, one comparison each of every size.
+    pub repositories: Vec<u64>,
+    /// How often at most a comparison is repeated.
     pub pairs: usize,
+    /// How long rows are written at 10,000 a second.
+    pub flood: Duration,
+    /// When not 0, only the memory over so many polls is measured.
+    pub polls: u64,
+    /// When to give up.
+    pub limit: Duration,
 }
 
 impl Options {
@@ -20,17 +29,29 @@ impl Options {
             .about("Measures the exporter beside its peers on a throwaway PostgreSQL server")
             .max_term_width(80)
             .arg(
-                number("rows", "100000,1000000", "Finished validations (several, separated by commas)")
+                number("rows", "100000,1000000,5000000", "Finished validations (several, separated by commas)")
                     .value_delimiter(','),
             )
-            .arg(number("repositories", "200", "Repositories"))
-            .arg(number("pairs", "3", "How often the first read is measured"))
+            .arg(number("repositories", "200,2000", "Repositories (several as well)").value_delimiter(','))
+            .arg(number("pairs", "3", "How often a slow comparison is repeated, as far as time allows"))
+            .arg(number("flood", "75", "Seconds of writing 10,000 rows a second; 0 leaves it out"))
+            .arg(number("polls", "0", "Measure nothing but memory, over so many polls"))
+            .arg(number("minutes", "60", "When to give up"))
             .get_matches();
         let one = |name: &str| *matches.get_one::<u64>(name).expect("it has a default");
+        let several = |name: &str| {
+            let mut all: Vec<u64> = matches.get_many(name).expect("it has a default").copied().collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
         Self {
-            rows: matches.get_many("rows").expect("it has a default").copied().collect(),
-            repositories: one("repositories"),
-            pairs: one("pairs") as usize,
+            rows: several("rows"),
+            repositories: several("repositories"),
+            pairs: one("pairs").max(1) as usize,
+            flood: Duration::from_secs(one("flood")),
+            polls: one("polls"),
+            limit: Duration::from_secs(60 * one("minutes")),
         }
     }
 }

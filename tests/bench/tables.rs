@@ -40,7 +40,12 @@ pub async fn fill(db: &Database<'_>, rows: u64, repositories: u64) {
 
 /// Adds finished validations.
 pub async fn validations(db: &Database<'_>, rows: u64, repositories: u64) {
-    db.batch(&format!(
+    db.batch(&insert_validations(rows, repositories)).await;
+}
+
+/// The statement that adds finished validations.
+pub fn insert_validations(rows: u64, repositories: u64) -> String {
+    format!(
         "INSERT INTO validation_executions ({COLUMNS})
          SELECT 1 + i % {repositories}, i, md5(i::text),
            (CASE WHEN i % 20 = 0 THEN 'failed' ELSE 'completed' END)::execution_status,
@@ -49,6 +54,5 @@ pub async fn validations(db: &Database<'_>, rows: u64, repositories: u64) {
              'vulnerabilities', jsonb_build_array('xss', 'sqli')),
            t - make_interval(secs => i % 400), t, t, t
          FROM generate_series(1, {rows}) AS i, timezone('UTC', now()) AS t"
-    ))
-    .await;
+    )
 }

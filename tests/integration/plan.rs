@@ -206,3 +206,29 @@ async fn no_statistics_make_a_poll_read_the_history() {
     let finished = "SELECT count(*) FROM validation_executions WHERE status = 'completed'";
     assert_eq!(rows, db.value(finished).await);
 }
+
+#[tokio::test]
+async fn a_poll_reads_in_proportion_to_what_is_new() {
+    let cluster = Cluster::start(&[("autovacuum", "off")]).unwrap();
+    let db = Database::on(&cluster).await;
+    repositories(&db).await;
+    let mut subject = Subject::new(&db);
+    // What the planner knows is of when all that is new was not there.
+    grow(&db, 20_000).await;
+    db.batch("VACUUM ANALYZE").await;
+    subject.poller.poll().await.expect("a poll");
+    let (mut new, mut per_row) = (0, Vec::new());
+    for tail in [1_000, 4_000, 16_000] {
+        insert(&db, &format!("{tail} - {new}"), "completed").await;
+        new = tail;
+        let explained = subject.explain().await;
+        println!("{tail} new rows: {} buffers, {:.2} ms", explained.buffers, explained.milliseconds);
+        assert_eq!(access(&explained.plan), THE_ONLY_WAY, "{tail}: {:#}", explained.plan);
+        per_row.push(explained.buffers as f64 / f64::from(tail));
+    }
+    assert!(per_row.iter().all(|buffers| *buffers < per_row[0] * 1.2), "{per_row:?}");
+    // Dozens of rows share a page: none of the rows that were there before is among them.
+    assert!(per_row[0] < 0.2, "{per_row:?}");
+    subject.poller.poll().await.expect("a poll");
+    assert_eq!(subject.poller.tracked[0].ledger.rows(), 36_000);
+}

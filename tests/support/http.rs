@@ -38,11 +38,26 @@ pub async fn get(address: &str, path: &str) -> Result<Response> {
     request(address, "GET", path, &[]).await
 }
 
+/// GETs `path` from a server that may take longer than tests wait.
+pub async fn get_within(address: &str, path: &str, patience: Duration) -> Result<Response> {
+    within(patience, address, "GET", path, &[]).await
+}
+
 /// Sends a request without a body.
 pub async fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
-    match tokio::time::timeout(PATIENCE, exchange(address, method, path, headers)).await {
+    within(PATIENCE, address, method, path, headers).await
+}
+
+async fn within(
+    patience: Duration,
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Response> {
+    match tokio::time::timeout(patience, exchange(address, method, path, headers)).await {
         Ok(outcome) => outcome,
-        Err(_) => Err("no answer within 30 seconds".into()),
+        Err(_) => Err(format!("no answer within {} seconds", patience.as_secs()).into()),
     }
     .map_err(|error| Failure::new(format!("{method} http://{address}{path}: {error}")))
 }

@@ -103,3 +103,30 @@ async fn failover_to_another_server() {
     assert_eq!(connections, 1);
     assert!(exporter.slowest_scrape() < Duration::from_millis(1500));
 }
+
+#[tokio::test]
+async fn a_standby_reads_the_history_and_the_primary_only_what_is_new() {
+    let primary = Cluster::start(&[]).unwrap();
+    let (db, standby) = pair(&primary, &[]).await;
+    let repo = db.repository("a/b").await;
+    for _ in 0..3 {
+        db.insert(Validation::completed(repo, "{}")).await;
+    }
+    caught_up(&db).await;
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state").display().to_string();
+    let flags = [&FLAGS[..], &["--state.file", &state]].concat();
+    let mut exporter = Exporter::start(&standby.url(&db.name), &flags).await;
+    exporter.wait_for("three validations", |m| up(m) && validations(m) == 3.0).await;
+    assert!(exporter.terminate().await.success(), "{}", exporter.log());
+    drop(standby);
+
+    // What is no longer there cannot be read again.
+    db.batch("DELETE FROM validation_executions").await;
+    db.insert(Validation::completed(repo, "{}")).await;
+    let exporter = Exporter::start(&db.url(), &flags).await;
+    exporter.wait_for("the new one too", |m| up(m) && validations(m) == 4.0).await;
+    let metrics = exporter.wait_polls(2).await;
+    assert_eq!(validations(&metrics), 4.0, "{}", exporter.log());
+    assert!(!exporter.log().contains("level=warn"), "{}", exporter.log());
+}
