@@ -121,7 +121,8 @@ impl Target {
         tls::check(&address.tls).map_err(|message| Failure::new(Reason::Tls, message).losing())?;
         config.connect_timeout(self.connect_timeout);
         let connecting = async {
-            let (client, connection) = config.connect(tls::Connector(address.tls.clone())).await.map_err(|e| Failure::of_connect(&e))?;
+            let (client, connection) =
+                config.connect(tls::Connector(address.tls.clone())).await.map_err(|e| Failure::of_connect(&e))?;
             let task = tokio::spawn(async move {
                 // The reason reaches the statement that runs, or the next one.
                 if let Err(error) = connection.await {

@@ -2,6 +2,8 @@
 //!
 //! Each needs PostgreSQL and some Prometheus; `tests/setup.sh` installs both.
 
+#[path = "../support/counting.rs"]
+mod counting;
 #[path = "../demo/random.rs"]
 #[allow(dead_code, reason = "the demo needs more of it")]
 mod random;
