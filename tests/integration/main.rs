@@ -19,6 +19,7 @@ mod definitions;
 mod demo_runs;
 mod first_read;
 mod fixture;
+mod footprint;
 mod golden;
 mod hostile;
 mod outages;

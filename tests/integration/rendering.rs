@@ -14,7 +14,7 @@ use crate::counting::{Asked, counted};
 const EACH: usize = 17;
 
 /// One row of each status in each of so many repositories; the first id is `first`.
-fn groups(source: &Source, repositories: i64, first: i64) -> Vec<Group> {
+pub fn groups(source: &Source, repositories: i64, first: i64) -> Vec<Group> {
     let statuses = ["completed", "failed", "timeout"];
     let group = |i: i64| Group {
         set: vec![format!("acme/{}", 100_000 + i / 3), "javascript".into(), "express".into()],
@@ -29,13 +29,19 @@ fn groups(source: &Source, repositories: i64, first: i64) -> Vec<Group> {
     (0..3 * repositories).map(group).collect()
 }
 
-/// The page of the shipped validations with so many repositories.
-fn page(repositories: i64) -> Arc<Page> {
-    let source = Source::shipped().expect("sound definitions").remove(0);
+/// The ledger of the shipped validations with so many repositories.
+pub fn ledger(repositories: i64) -> Ledger {
+    let source = &Source::shipped().expect("sound definitions")[0];
     let mut ledger = Ledger::new(source.shape(1_000_000));
-    let groups = groups(&source, repositories, 1);
+    let groups = groups(source, repositories, 1);
     ledger.apply(&Probe { limit: 1_000_000, ..Probe::default() }, groups, 1).expect("an answer that can be right");
-    Page::new(source.into(), ledger.into(), false, tokio::time::Instant::now(), Duration::from_secs(300))
+    ledger
+}
+
+/// Its page.
+pub fn page(repositories: i64) -> Arc<Page> {
+    let source = Source::shipped().expect("sound definitions").remove(0);
+    Page::new(source.into(), ledger(repositories).into(), false, tokio::time::Instant::now(), Duration::from_secs(300))
 }
 
 /// Renders a page with room for `size` bytes; returns what that asked for, samples, and bytes.
