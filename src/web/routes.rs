@@ -49,6 +49,9 @@ impl Site {
             Ok(is_user) => self.answer(request, client, is_user).await,
             Err(refusal) => refusal,
         };
+        if protection.tls.is_some() {
+            response.body_mut().over_tls();
+        }
         let headers = response.headers_mut();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Gate::decorate(protection, headers);
