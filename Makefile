@@ -15,7 +15,7 @@ bench: ## Measure it beside its peers, half an hour (less: BENCH="--rows 100000 
 	@tests/setup.sh build postgres load peers
 	cargo build --release --locked --bin rsolv-exporter --example bench
 	@target/release/examples/bench $(BENCH)
-	cargo bench --locked --bench web
+	cargo bench --locked --bench parts --bench web
 
 test: set-up lint ## Everything that must hold, on real servers
 	@tests/run.sh

@@ -43,7 +43,7 @@ pub struct Encoder {
     family: String,
     /// What follows the value of a sample: nothing, or a blank and a timestamp.
     stamp: String,
-    /// The bounds of the last histogram, and each as `le="…"`; a family has the same ones throughout.
+    /// The bounds of the last histogram, and each as `le="…"} `; a family has the same ones throughout.
     bounds: Vec<f64>,
     les: Vec<String>,
     out: String,
@@ -52,8 +52,13 @@ pub struct Encoder {
 impl Encoder {
     /// An encoder; `created` says whether OpenMetrics carries `_created` samples.
     pub fn new(format: Format, created: bool) -> Self {
+        Self::with_capacity(format, created, 0)
+    }
+
+    /// The same, with room for so many bytes.
+    pub fn with_capacity(format: Format, created: bool, bytes: usize) -> Self {
         let created = created && format == Format::OpenMetrics;
-        let (family, stamp, out) = (String::new(), String::new(), String::new());
+        let (family, stamp, out) = (String::new(), String::new(), String::with_capacity(bytes));
         Self { format, created, family, stamp, bounds: Vec::new(), les: Vec::new(), out }
     }
 
@@ -102,48 +107,57 @@ impl Encoder {
 
     /// A sample of a counter; `labels` come from [`labels`], `created` is in seconds since the epoch.
     pub fn counter(&mut self, labels: &str, value: f64, created: Option<f64>) {
-        self.sample("_total", labels, "", value);
+        self.sample("_total", labels, value);
         self.created(labels, created);
     }
 
     /// A sample of a gauge.
     pub fn gauge(&mut self, labels: &str, value: f64) {
-        self.sample("", labels, "", value);
+        self.sample("", labels, value);
     }
 
     /// A histogram: `counts` are cumulative, one for each of `bounds` and one for all values.
     pub fn histogram(&mut self, labels: &str, bounds: &[f64], counts: &[u64], sum: f64, created: Option<f64>) {
         if self.les.is_empty() || self.bounds != bounds {
             let all = bounds.iter().chain([&f64::INFINITY]);
-            self.les = all.map(|bound| format!("le=\"{}\"", self.bound(*bound))).collect();
+            self.les = all.map(|bound| format!("le=\"{}\"}} ", self.bound(*bound))).collect();
             self.bounds = bounds.to_vec();
         }
-        let les = std::mem::take(&mut self.les);
-        for (le, count) in les.iter().zip(counts) {
-            self.sample("_bucket", labels, le, *count as f64);
+        // All buckets begin alike.
+        let begin = self.out.len();
+        let mut same = begin..begin;
+        for (le, count) in self.les.iter().zip(counts) {
+            if same.is_empty() {
+                self.out.push_str(&self.family);
+                self.out.push_str("_bucket{");
+                self.out.push_str(labels);
+                self.out.push_str(if labels.is_empty() { "" } else { "," });
+                same = begin..self.out.len();
+            } else {
+                self.out.extend_from_within(same.clone());
+            }
+            self.out.push_str(le);
+            whole(&mut self.out, *count);
+            self.out.push_str(&self.stamp);
+            self.out.push('\n');
         }
-        self.les = les;
-        self.sample("_sum", labels, "", sum);
-        self.sample("_count", labels, "", counts.last().copied().unwrap_or_default() as f64);
+        self.sample("_sum", labels, sum);
+        self.sample("_count", labels, counts.last().copied().unwrap_or_default() as f64);
         self.created(labels, created);
     }
 
     fn created(&mut self, labels: &str, created: Option<f64>) {
         if let Some(created) = created.filter(|_| self.created) {
-            self.sample("_created", labels, "", created);
+            self.sample("_created", labels, created);
         }
     }
 
-    fn sample(&mut self, suffix: &str, labels: &str, more: &str, value: f64) {
+    fn sample(&mut self, suffix: &str, labels: &str, value: f64) {
         self.out.push_str(&self.family);
         self.out.push_str(suffix);
-        if !labels.is_empty() || !more.is_empty() {
+        if !labels.is_empty() {
             self.out.push('{');
             self.out.push_str(labels);
-            if !labels.is_empty() && !more.is_empty() {
-                self.out.push(',');
-            }
-            self.out.push_str(more);
             self.out.push('}');
         }
         self.out.push(' ');
@@ -170,12 +184,18 @@ pub fn le(bound: f64) -> String {
     if (-4..6).contains(&exponent) { format!("{bound}") } else { exponential(bound) }
 }
 
+/// A whole number, which most are.
+fn whole(out: &mut String, value: u64) {
+    out.push_str(itoa::Buffer::new().format(value));
+}
+
 /// A number as short as it can be without losing a bit.
 fn number(out: &mut String, value: f64) {
-    let _ = if value.is_sign_positive() && value < 1e15 && value.fract() == 0.0 {
+    if value.is_sign_positive() && value < 1e15 && value.fract() == 0.0 {
         // The same digits, quicker.
-        write!(out, "{}", value as u64)
-    } else if value.is_nan() {
+        return whole(out, value as u64);
+    }
+    let _ = if value.is_nan() {
         write!(out, "NaN")
     } else if value.is_infinite() {
         write!(out, "{}Inf", if value > 0.0 { '+' } else { '-' })
@@ -220,7 +240,7 @@ fn push_labels<S: AsRef<str>, T: AsRef<str>>(out: &mut String, pairs: impl IntoI
 
 /// Escapes backslash and line feed, and in label values (and OpenMetrics' help) the double quote.
 fn escape(out: &mut String, text: &str, quotes: bool) {
-    if !text.contains(['\\', '\n', '"']) {
+    if !text.bytes().any(|b| matches!(b, b'\\' | b'\n' | b'"')) {
         return out.push_str(text);
     }
     for c in text.chars() {

@@ -19,12 +19,13 @@ pub mod rewind;
 pub mod totals;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use births::Birth;
 use gaps::{Gap, Gaps};
-pub use totals::{Cell, Labels, Set};
+pub use totals::{Cell, Labels, Set, Sets};
 
 /// The value of every identifying label of the set into which sets above the limit are folded.
 pub const OVERFLOW: &str = "__overflow__";
@@ -122,14 +123,14 @@ pub enum ApplyError {
     Foreign(i64),
 }
 
-/// The ledger of one source.
+/// The ledger of one source. A copy of it is cheap: see [`Sets`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     high: Option<i64>,
     gaps: Gaps,
     open: BTreeSet<i64>,
     #[serde(with = "totals::pairs")]
-    sets: BTreeMap<Labels, Set>,
+    sets: Sets,
     newest: Option<f64>,
     rows: u64,
     rejected: Vec<u64>,
@@ -147,7 +148,7 @@ pub struct Ledger {
     complete: bool,
     /// Totals that may not be fallen short of when a rebuild is complete.
     #[serde(with = "totals::pairs")]
-    floor: BTreeMap<Labels, Set>,
+    floor: Sets,
     #[serde(skip)]
     open_rows: BTreeMap<(Labels, Labels), u64>,
     #[serde(skip)]
@@ -276,8 +277,8 @@ impl Ledger {
         }
         let birth = if self.complete { Birth::Waiting } else { Birth::Released };
         let shape = &self.shape;
-        let set = self.sets.entry(labels).or_insert_with(|| Set::new(shape, birth, now));
-        let cell = set.cells.entry(by).or_insert_with(|| Cell::new(shape, birth, now));
+        let set = self.sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, birth, now)));
+        let cell = Arc::make_mut(set).cells.entry(by).or_insert_with(|| Cell::new(shape, birth, now));
         totals::add(&mut cell.counts, &group.counts);
         totals::add(&mut cell.sums, &group.sums);
     }
@@ -316,7 +317,7 @@ impl Ledger {
     }
 
     /// The sets in order of their labels.
-    pub fn sets(&self) -> &BTreeMap<Labels, Set> {
+    pub fn sets(&self) -> &Sets {
         &self.sets
     }
 

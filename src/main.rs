@@ -13,6 +13,7 @@ const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
+    share_heap();
     let matches = cli::command().get_matches();
     let task = cli::task(&matches);
     if task == Task::Healthcheck {
@@ -61,6 +62,15 @@ fn on_runtime(what: impl Future<Output = Result<ExitCode, String>>) -> ExitCode 
         eprintln!("rsolv-exporter: {message}");
         ExitCode::from(FAILED)
     })
+}
+
+/// One heap for all threads: glibc gives those that render, compress and save one each, and what they free stays there.
+fn share_heap() {
+    // SAFETY: it sets a number of the allocator, and there is no other thread yet.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) -> Result<ExitCode, String> {

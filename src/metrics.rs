@@ -1,5 +1,9 @@
 //! The exporter's metrics about itself, in a `prometheus` registry.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -12,17 +16,14 @@ use crate::source::Source;
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// 1 when the last poll succeeded.
-    pub up: IntGauge,
-    /// Polls begun.
-    pub polls: IntCounter,
+    /// Grows with every change of what is in here, other than of the process.
+    version: Arc<AtomicU64>,
+    up: IntGauge,
+    polls: IntCounter,
     poll_failures: IntCounterVec,
-    /// How long the last poll took, in seconds.
-    pub last_poll_duration: Gauge,
-    /// When the last successful poll ended, in seconds since the epoch.
-    pub last_success: Gauge,
-    /// 1 while the web configuration in force is the one in its file.
-    pub web_config_reloaded: IntGauge,
+    last_poll_duration: Gauge,
+    last_success: Gauge,
+    web_config_reloaded: IntGauge,
     source_up: IntGaugeVec,
     source_last_success: GaugeVec,
     rejected: IntCounterVec,
@@ -126,6 +127,7 @@ impl Metrics {
                 "state_save_failures_total",
                 "Failures to save the state.",
             ))),
+            version: Arc::default(),
             registry,
         };
         let info = opts("build_info", "A constant 1, labelled with the version.");
@@ -143,21 +145,55 @@ impl Metrics {
         metrics
     }
 
+    /// A number that is another one after every change, other than of the process.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Counts a poll.
+    pub fn poll_begins(&self) {
+        self.polls.inc();
+        self.changed();
+    }
+
+    /// Notes how long a poll took, and when it ended (seconds since the epoch) if it read every source.
+    pub fn poll_ends(&self, took: Duration, success: Option<f64>) {
+        self.up.set(i64::from(success.is_some()));
+        self.last_poll_duration.set(took.as_secs_f64());
+        if let Some(now) = success {
+            self.last_success.set(now);
+        }
+        self.changed();
+    }
+
+    /// Notes whether the web configuration in force is the one in its file.
+    pub fn web_config(&self, good: bool) {
+        self.web_config_reloaded.set(i64::from(good));
+        self.changed();
+    }
+
     /// From now on there are metrics about the state file.
     pub fn keeps_state(&self) {
         register(&self.registry, self.state_up.clone());
         register(&self.registry, self.state_failures.clone());
+        self.changed();
     }
 
     /// Notes whether the state was saved.
     pub fn saved(&self, saved: bool) {
         self.state_up.set(i64::from(saved));
         self.state_failures.inc_by(u64::from(!saved));
+        self.changed();
     }
 
     /// Counts a failure.
     pub fn failed(&self, reason: Reason) {
         self.poll_failures.with_label_values(&[reason.as_str()]).inc();
+        self.changed();
     }
 
     /// Notes whether a source was read, at `now` in seconds since the epoch.
@@ -166,6 +202,7 @@ impl Metrics {
         if read {
             self.source_last_success.with_label_values(&[&source.name]).set(now);
         }
+        self.changed();
     }
 
     /// Takes over what the ledger knows. Its numbers only grow, as counters must.
@@ -186,6 +223,7 @@ impl Metrics {
         self.series.with_label_values(&name).set(ledger.sets().len() as i64);
         let gaps = ledger.gaps().iter().filter(|gap| !gap.is_wide()).count();
         self.gaps.with_label_values(&name).set(gaps as i64);
+        self.changed();
     }
 
     /// Everything, for an exposition.

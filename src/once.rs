@@ -16,12 +16,12 @@ pub async fn run(settings: &Settings, sources: Vec<Source>) -> Result<(String, O
     let metrics = Metrics::new(&sources);
     let mut poller = Poller::new(settings, sources, metrics.clone(), published.clone());
     let failure = poller.poll().await.err();
-    let pages = published.fresh();
+    let pages = published.newest().fresh();
     if let (true, Some(failure)) = (pages.is_empty(), &failure) {
         return Err(failure.clone());
     }
     let mut text: String =
-        pages.iter().map(|page| String::from_utf8_lossy(&page.rendered(Format::Text).plain).into_owned()).collect();
+        pages.iter().map(|page| String::from_utf8_lossy(&page.render(Format::Text, 0)).into_owned()).collect();
     let mut encoder = Encoder::new(Format::Text, false);
     own::encode(&mut encoder, &metrics.gather());
     text.push_str(&encoder.finish());

@@ -20,8 +20,9 @@ use crate::db::{Failure, Position, Session, Target};
 use crate::ledger::Ledger;
 use crate::ledger::rewind::Sequence;
 use crate::metrics::Metrics;
-use crate::published::{Page, Published};
+use crate::published::{Page, Published, Served};
 use crate::source::Source;
+use crate::state::Fingerprint;
 use announce::Announcer;
 use keep::Keeper;
 pub use read::is_other;
@@ -39,11 +40,15 @@ const CHUNK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Tracked {
     /// The definition.
-    pub source: Source,
-    /// What has been counted.
-    pub ledger: Ledger,
-    /// The page before last and the last one, with their numbers.
-    pages: [Option<(u64, Arc<Page>)>; 2],
+    pub source: Arc<Source>,
+    /// What its numbers mean.
+    fingerprint: Arc<Fingerprint>,
+    /// What has been counted. The page and the state that is being saved share it until it changes.
+    pub ledger: Arc<Ledger>,
+    /// The last page.
+    page: Option<Arc<Page>>,
+    /// The numbers of the page before last and the last one, and whether they were in a response.
+    shown: [Option<(u64, Arc<Served>)>; 2],
     limit: usize,
     sequence: Option<Sequence>,
 }
@@ -77,9 +82,14 @@ impl Poller {
     /// A poller that has not connected yet.
     pub fn new(settings: &Settings, sources: Vec<Source>, metrics: Metrics, published: Arc<Published>) -> Self {
         let limit = settings.series.limit;
-        let tracked = sources.into_iter().map(|source| {
-            let ledger = Ledger::new(source.shape(limit));
-            Tracked { source, ledger, pages: [None, None], limit: FIRST_LIMIT, sequence: None }
+        let tracked = sources.into_iter().map(|source| Tracked {
+            fingerprint: Arc::new(Fingerprint::of(&source)),
+            ledger: Arc::new(Ledger::new(source.shape(limit))),
+            source: Arc::new(source),
+            page: None,
+            shown: [None, None],
+            limit: FIRST_LIMIT,
+            sequence: None,
         });
         Self {
             tracked: tracked.collect(),
@@ -127,19 +137,15 @@ impl Poller {
     /// One poll, with everything that tells of it.
     pub async fn poll(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
-        self.metrics.polls.inc();
+        self.metrics.poll_begins();
         let result = self.read_and_publish().await;
-        if let Err(failure) = &result {
-            if failure.connection_lost {
-                self.session = None;
-                self.metrics.failed(failure.reason);
-                self.tracked.iter().for_each(|t| self.metrics.source(&t.source, false, 0.0));
-            }
-        } else {
-            self.metrics.last_success.set(now_ms() as f64 / 1000.0);
+        if let Some(failure) = result.as_ref().err().filter(|failure| failure.connection_lost) {
+            self.session = None;
+            self.metrics.failed(failure.reason);
+            self.tracked.iter().for_each(|t| self.metrics.source(&t.source, false, 0.0));
         }
-        self.metrics.up.set(i64::from(result.is_ok()));
-        self.metrics.last_poll_duration.set(started.elapsed().as_secs_f64());
+        let success = result.is_ok().then(|| now_ms() as f64 / 1000.0);
+        self.metrics.poll_ends(started.elapsed(), success);
         let lost = result.as_ref().err().filter(|f| f.connection_lost);
         self.published.polled(started.elapsed(), lost);
         self.announcer.polled(&self.target, lost);
@@ -170,10 +176,10 @@ impl Poller {
     /// Tells the ledgers which pages have been in a response; the one before last too, since a response that began
     /// before the swap can have ended after it.
     fn note_served(&mut self) {
-        for Tracked { ledger, pages, .. } in &mut self.tracked {
-            for (number, page) in pages.iter().flatten() {
-                if let Some(at) = page.served_at() {
-                    ledger.served(*number, at);
+        for Tracked { ledger, shown, .. } in &mut self.tracked {
+            for (number, served) in shown.iter().flatten() {
+                if let Some(at) = served.at() {
+                    Arc::make_mut(ledger).served(*number, at);
                 }
             }
         }
@@ -184,24 +190,25 @@ impl Poller {
         let (now, wall) = (self.published.now(), now_ms() as f64 / 1000.0);
         let hold = u64::try_from(self.birth_hold.as_millis()).unwrap_or(u64::MAX);
         for (tracked, _) in self.tracked.iter_mut().zip(read).filter(|(_, read)| **read) {
-            tracked.ledger.release(now, hold);
+            Arc::make_mut(&mut tracked.ledger).release(now, hold);
         }
         self.number += 1;
         self.save().await;
         // One moment for all, so that all go stale at once.
         let read_at = Instant::now();
         for (tracked, &read) in self.tracked.iter_mut().zip(read) {
-            let Tracked { source, ledger, pages, .. } = tracked;
+            let Tracked { source, ledger, page, shown, .. } = tracked;
             self.metrics.source(source, read, wall);
             if read {
                 self.metrics.of(source, ledger);
-                ledger.shown(self.number);
-                let page = Page::render(source, ledger, self.created, read_at, self.poll.stale_after);
-                *pages = [pages[1].take(), Some((self.number, Arc::new(page)))];
+                Arc::make_mut(ledger).shown(self.number);
+                let new = Page::new(source.clone(), ledger.clone(), self.created, read_at, self.poll.stale_after);
+                self.published.prepare(&new, page.as_deref()).await;
+                *shown = [shown[1].take(), Some((self.number, new.served.clone()))];
+                *page = Some(new);
             }
         }
-        self.published
-            .publish(self.tracked.iter().filter_map(|t| t.pages[1].as_ref()).map(|(_, page)| page.clone()).collect());
+        self.published.publish(self.tracked.iter().filter_map(|t| t.page.clone()).collect());
     }
 }
 

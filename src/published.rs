@@ -1,13 +1,15 @@
 //! What polls hand to the web: immutable pages, one for each source, swapped as a whole.
 //!
-//! A scrape takes no lock that a poll holds, and never touches the database.
+//! A scrape takes no lock that a poll holds, and never touches the database. What scrapes have asked for of late is ready
+//! when a page is published; what is asked for rarely is made at the first request for it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
+use tokio::task::JoinError;
 use tokio::time::{Duration, Instant};
 
 use crate::db::Failure;
@@ -17,49 +19,77 @@ use crate::ledger::Ledger;
 use crate::source::Source;
 use crate::status::{History, Summary};
 
-/// The metrics of one source as of one poll, rendered.
+/// What was asked for within this time is made ready for the next page: longer than any usual scrape interval.
+const DEMAND: Duration = Duration::from_secs(300);
+
+/// The metrics of one source as of one poll.
 #[derive(Debug)]
 pub struct Page {
-    /// The source's name.
-    pub name: String,
-    text: Rendered,
-    openmetrics: Rendered,
-    /// The same for the status page.
-    pub summary: Summary,
+    /// The definition.
+    pub source: Arc<Source>,
+    ledger: Arc<Ledger>,
+    created: bool,
+    rendered: [OnceCell<Rendered>; 2],
+    summary: OnceLock<Summary>,
     /// When it was read.
     pub read_at: Instant,
     /// From then on it is withdrawn.
-    stale_at: Instant,
-    /// When it first was in a response: milliseconds since [`Published`] began, plus 1; 0 for not yet.
-    served: AtomicU64,
+    pub stale_at: Instant,
+    /// Whether it was in a response.
+    pub served: Arc<Served>,
 }
 
+/// When a page first was in a response: milliseconds since [`Published`] began, plus 1; 0 for not yet.
+#[derive(Debug, Default)]
+pub struct Served(AtomicU64);
+
 /// A page in one format.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rendered {
     /// The page itself, without an end mark.
     pub plain: Bytes,
-    /// The same, compressed when it is first asked for.
-    pub compressed: OnceCell<Part>,
+    /// The same, compressed.
+    packed: Arc<OnceCell<Part>>,
+}
+
+impl Served {
+    /// When it first was in a response, in milliseconds since [`Published`] began.
+    pub fn at(&self) -> Option<u64> {
+        self.0.load(Ordering::Acquire).checked_sub(1)
+    }
+}
+
+impl Rendered {
+    /// The page compressed; the first to ask compresses it, away from the threads that serve. Fails only when the
+    /// process ends.
+    pub async fn packed(&self) -> Result<&Part, JoinError> {
+        let compress = || {
+            let plain = self.plain.clone();
+            tokio::task::spawn_blocking(move || Part::new(&plain))
+        };
+        self.packed.get_or_try_init(compress).await
+    }
 }
 
 impl Page {
-    /// Renders a source; it may be shown for `lifetime`.
-    pub fn render(source: &Source, ledger: &Ledger, created: bool, read_at: Instant, lifetime: Duration) -> Self {
-        let render = |format| {
-            let mut encoder = Encoder::new(format, created);
-            encode::encode(&mut encoder, source, ledger);
-            Rendered { plain: encoder.finish().into(), compressed: OnceCell::new() }
-        };
-        Self {
-            name: source.name.clone(),
-            text: render(Format::Text),
-            openmetrics: render(Format::OpenMetrics),
-            summary: Summary::new(source, ledger),
+    /// The page of a source; `created` says whether OpenMetrics carries `_created`. It may be shown for `lifetime`.
+    pub fn new(
+        source: Arc<Source>,
+        ledger: Arc<Ledger>,
+        created: bool,
+        read_at: Instant,
+        lifetime: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            source,
+            ledger,
+            created,
+            rendered: Default::default(),
+            summary: OnceLock::new(),
             read_at,
             stale_at: read_at + lifetime,
-            served: AtomicU64::new(0),
-        }
+            served: Arc::default(),
+        })
     }
 
     /// Whether it may still be shown as metrics.
@@ -67,17 +97,64 @@ impl Page {
         Instant::now() < self.stale_at
     }
 
-    /// The page in a format.
-    pub fn rendered(&self, format: Format) -> &Rendered {
-        match format {
-            Format::Text => &self.text,
-            Format::OpenMetrics => &self.openmetrics,
-        }
+    /// Renders the page, which takes about `size` bytes.
+    pub fn render(&self, format: Format, size: usize) -> Bytes {
+        let mut encoder = Encoder::with_capacity(format, self.created, size);
+        encode::encode(&mut encoder, &self.source, &self.ledger);
+        encoder.finish().into()
     }
 
-    /// When it first was in a response, in milliseconds since [`Published`] began.
-    pub fn served_at(&self) -> Option<u64> {
-        self.served.load(Ordering::Acquire).checked_sub(1)
+    /// The page in a format; the first to ask renders it, away from the threads that serve. Fails only when the process
+    /// ends.
+    pub async fn rendered(self: &Arc<Self>, format: Format) -> Result<&Rendered, JoinError> {
+        self.rendered_like(format, None).await
+    }
+
+    async fn rendered_like(self: &Arc<Self>, format: Format, last: Option<&Self>) -> Result<&Rendered, JoinError> {
+        let last = last.and_then(|last| last.rendered[format as usize].get()).map_or(0, |last| last.plain.len());
+        let render = || {
+            let page = self.clone();
+            // Pages grow slowly.
+            let render = move || Rendered { plain: page.render(format, last + last / 64), packed: Arc::default() };
+            tokio::task::spawn_blocking(render)
+        };
+        self.rendered[format as usize].get_or_try_init(render).await
+    }
+
+    /// The page for people.
+    pub fn summary(&self) -> &Summary {
+        self.summary.get_or_init(|| Summary::new(&self.source, &self.ledger))
+    }
+}
+
+/// The pages of one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// By source; also those that are stale.
+    pub pages: Vec<Arc<Page>>,
+    /// What the web has made of them, by format; it goes when they do.
+    pub answers: [ArcSwapOption<Answer>; 2],
+}
+
+/// What scrapes are answered with, until something in it changes.
+#[derive(Debug)]
+pub struct Answer {
+    /// The pages that are in it.
+    pub pages: Vec<Arc<Page>>,
+    /// The exposition, piece by piece.
+    pub plain: Vec<Bytes>,
+    /// The same, compressed.
+    pub packed: OnceCell<Vec<Bytes>>,
+    /// The state of the exporter's own metrics that are in it.
+    pub version: u64,
+    /// Until then it can be given.
+    pub until: Instant,
+}
+
+impl Snapshot {
+    /// The pages that are not stale.
+    pub fn fresh(&self) -> Vec<Arc<Page>> {
+        self.pages.iter().filter(|page| page.is_fresh()).cloned().collect()
     }
 }
 
@@ -85,35 +162,57 @@ impl Page {
 #[derive(Debug)]
 pub struct Published {
     began: Instant,
-    pages: ArcSwap<Vec<Arc<Page>>>,
+    newest: ArcSwap<Snapshot>,
+    /// When each format was last asked for, plain and compressed: milliseconds since `began`, plus 1; 0 for never.
+    asked: [[AtomicU64; 2]; 2],
     history: ArcSwap<History>,
 }
 
 impl Default for Published {
     fn default() -> Self {
-        Self { began: Instant::now(), pages: ArcSwap::default(), history: ArcSwap::default() }
+        let (newest, history) = (ArcSwap::default(), ArcSwap::default());
+        Self { began: Instant::now(), newest, asked: Default::default(), history }
     }
 }
 
 impl Published {
-    /// Replaces all pages.
-    pub fn publish(&self, pages: Vec<Arc<Page>>) {
-        self.pages.store(Arc::new(pages));
+    /// Makes ready of a page what scrapes have asked for of late; the page that it follows says how large it will be.
+    pub async fn prepare(&self, page: &Arc<Page>, last: Option<&Page>) {
+        for format in [Format::Text, Format::OpenMetrics] {
+            let [plain, packed] = self.asked[format as usize].each_ref().map(|asked| self.is_recent(asked));
+            // When it fails, the process ends.
+            if (plain || packed)
+                && let Ok(rendered) = page.rendered_like(format, last).await
+                && packed
+            {
+                let _ = rendered.packed().await;
+            }
+        }
     }
 
-    /// Milliseconds on the clock of [`Page::served_at`].
+    fn is_recent(&self, asked: &AtomicU64) -> bool {
+        let asked = asked.load(Ordering::Relaxed).checked_sub(1);
+        asked.is_some_and(|asked| u128::from(self.now().saturating_sub(asked)) < DEMAND.as_millis())
+    }
+
+    /// Notes what a scrape asked for.
+    pub fn asked(&self, format: Format, packed: bool) {
+        self.asked[format as usize][usize::from(packed)].store(self.now() + 1, Ordering::Relaxed);
+    }
+
+    /// Replaces all pages.
+    pub fn publish(&self, pages: Vec<Arc<Page>>) {
+        self.newest.store(Arc::new(Snapshot { pages, ..Snapshot::default() }));
+    }
+
+    /// Milliseconds on the clock of [`Served::at`].
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The pages that are not stale.
-    pub fn fresh(&self) -> Vec<Arc<Page>> {
-        self.pages.load().iter().filter(|page| page.is_fresh()).cloned().collect()
-    }
-
-    /// All pages, also those that are stale.
-    pub fn all(&self) -> Arc<Vec<Arc<Page>>> {
-        self.pages.load_full()
+    /// The newest pages.
+    pub fn newest(&self) -> Arc<Snapshot> {
+        self.newest.load_full()
     }
 
     /// How polls went.
@@ -139,14 +238,11 @@ impl Published {
         self.began.elapsed()
     }
 
-    /// Whether anything was ever published.
-    pub fn is_empty(&self) -> bool {
-        self.pages.load().is_empty()
-    }
-
     /// Notes that a response with this page is on its way.
     pub fn served(&self, page: &Page) {
         // Only the first response counts; when another was faster, it has noted its time.
-        let _ = page.served.compare_exchange(0, self.now() + 1, Ordering::AcqRel, Ordering::Acquire);
+        if page.served.at().is_none() {
+            let _ = page.served.0.compare_exchange(0, self.now() + 1, Ordering::AcqRel, Ordering::Acquire);
+        }
     }
 }

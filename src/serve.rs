@@ -29,7 +29,7 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: wa
     let published = Arc::new(Published::default());
     let metrics = Metrics::new(&sources);
     let gate = Arc::new(gate);
-    let watching = tokio::spawn(gate.clone().watch(metrics.web_config_reloaded.clone(), stop.clone()));
+    let watching = tokio::spawn(gate.clone().watch(metrics.clone(), stop.clone()));
     let site = Site {
         published: published.clone(),
         metrics: metrics.clone(),

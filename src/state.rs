@@ -8,12 +8,13 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::db::Position;
 use crate::ledger::rewind::Sequence;
-use crate::ledger::{Labels, Ledger, Set, Shape};
+use crate::ledger::{Ledger, Sets, Shape};
 use crate::source::Source;
 
 /// Raised when an older program could not read what a newer one wrote.
@@ -36,11 +37,11 @@ pub struct State {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Saved {
     /// What the ledger's numbers mean.
-    pub fingerprint: Fingerprint,
+    pub fingerprint: Arc<Fingerprint>,
     /// Where its ids stood.
     pub sequence: Option<Sequence>,
     /// What had been counted.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
 }
 
 /// The meaning of a ledger's numbers: as long as it is the same, the numbers go on.
@@ -86,8 +87,8 @@ impl Saved {
     /// The ledger to go on with.
     pub fn resume(self, source: &Source, shape: Shape) -> Resumed {
         let fingerprint = Fingerprint::of(source);
-        if fingerprint == self.fingerprint {
-            return Resumed::Whole(self.ledger.resume(shape));
+        if fingerprint == *self.fingerprint {
+            return Resumed::Whole(Arc::unwrap_or_clone(self.ledger).resume(shape));
         }
         if fingerprint.rows != self.fingerprint.rows {
             return Resumed::Nothing(Ledger::new(shape));
@@ -97,13 +98,13 @@ impl Saved {
     }
 
     /// The saved totals, each where its measure stands now.
-    fn floor(self, now: &Fingerprint) -> BTreeMap<Labels, Set> {
+    fn floor(self, now: &Fingerprint) -> Sets {
         fn moved<T: Copy + Default>(saved: &[T], was: &[String], now: &[String]) -> Vec<T> {
             let of = |meaning| was.iter().position(|w| w == meaning).and_then(|i| saved.get(i).copied());
             now.iter().map(|meaning| of(meaning).unwrap_or_default()).collect()
         }
         let mut sets = self.ledger.sets().clone();
-        for cell in sets.values_mut().flat_map(|set| set.cells.values_mut()) {
+        for cell in sets.values_mut().flat_map(|set| Arc::make_mut(set).cells.values_mut()) {
             cell.counts = moved(&cell.counts, &self.fingerprint.counts, &now.counts);
             cell.sums = moved(&cell.sums, &self.fingerprint.sums, &now.sums);
         }
@@ -168,11 +169,12 @@ impl StateFile {
 
     /// Replaces what is saved.
     pub fn save(&self, state: &State) -> io::Result<()> {
-        let bytes = encode(state)?;
+        let (head, json) = encode(state)?;
         let temporary = PathBuf::from(format!("{}.new", self.path.display()));
         let written = (|| {
             let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-            file.write_all(&bytes)?;
+            file.write_all(head.as_bytes())?;
+            file.write_all(&json)?;
             file.sync_all()?;
             fs::rename(&temporary, &self.path)?;
             File::open(folder(&self.path))?.sync_all()
@@ -198,10 +200,10 @@ pub fn load(path: &Path) -> Result<State, LoadError> {
     }
 }
 
-fn encode(state: &State) -> io::Result<Vec<u8>> {
+fn encode(state: &State) -> io::Result<(String, Vec<u8>)> {
     let json = serde_json::to_vec(state)?;
     let head = format!("rsolv-exporter state {VERSION} crc32 {:08x} bytes {}\n", crc32fast::hash(&json), json.len());
-    Ok([head.as_bytes(), &json].concat())
+    Ok((head, json))
 }
 
 fn decode(bytes: &[u8]) -> Result<State, LoadError> {
@@ -231,8 +233,11 @@ mod tests {
 
     fn state() -> State {
         let source = &Source::shipped().unwrap()[0];
-        let saved =
-            Saved { fingerprint: Fingerprint::of(source), sequence: None, ledger: Ledger::new(source.shape(10)) };
+        let saved = Saved {
+            fingerprint: Arc::new(Fingerprint::of(source)),
+            sequence: None,
+            ledger: Arc::new(Ledger::new(source.shape(10))),
+        };
         State { sources: [(source.name.clone(), saved)].into(), read_at: 1.5, ..State::default() }
     }
 
@@ -261,7 +266,8 @@ mod tests {
 
     #[test]
     fn every_single_damaged_byte_and_every_truncation_is_noticed() {
-        let bytes = encode(&state()).unwrap();
+        let (head, json) = encode(&state()).unwrap();
+        let bytes = [head.as_bytes(), &json].concat();
         assert!(decode(&bytes).is_ok());
         for i in 0..bytes.len() {
             assert!(decode(&bytes[..i]).is_err(), "cut at {i}");
@@ -289,8 +295,9 @@ mod tests {
             rejected: vec![0; source.values.len()],
             ..Group::default()
         };
-        counted.ledger = Ledger::new(shape.clone());
-        counted.ledger.apply(&Probe { limit: 10, ..Probe::default() }, vec![group], 0).unwrap();
+        let mut ledger = Ledger::new(shape.clone());
+        ledger.apply(&Probe { limit: 10, ..Probe::default() }, vec![group], 0).unwrap();
+        counted.ledger = Arc::new(ledger);
 
         let mut wider = source.clone();
         wider.counts.insert(1, crate::source::Count { value: Some(0), le: Some(7.0), only: None });

@@ -27,7 +27,7 @@ impl Target {
     /// Parses a URL as [`Address::parse`] does, and reads the certificates that it names. No error quotes a value.
     pub fn parse(url: &str, connect_timeout: Duration, timeouts: Timeouts) -> Result<Self, String> {
         let address = Address::parse(url)?;
-        tls::connector(&address.tls)?;
+        tls::check(&address.tls)?;
         Ok(Self { address, connect_timeout, timeouts, url_file: None, password_file: None })
     }
 
@@ -117,10 +117,12 @@ impl Target {
     }
 
     async fn connect_to(&self, mut config: Config, address: &Address, server: Server) -> Result<Session, Failure> {
-        let connector = tls::connector(&address.tls).map_err(|message| Failure::new(Reason::Tls, message).losing())?;
+        // Said here, as what is wrong with a file: the server has nothing to do with it.
+        tls::check(&address.tls).map_err(|message| Failure::new(Reason::Tls, message).losing())?;
         config.connect_timeout(self.connect_timeout);
         let connecting = async {
-            let (client, connection) = config.connect(connector).await.map_err(|e| Failure::of_connect(&e))?;
+            let (client, connection) =
+                config.connect(tls::Connector(address.tls.clone())).await.map_err(|e| Failure::of_connect(&e))?;
             let task = tokio::spawn(async move {
                 // The reason reaches the statement that runs, or the next one.
                 if let Err(error) = connection.await {

@@ -1,22 +1,71 @@
 //! TLS to PostgreSQL, by OpenSSL: the library that libpq uses, so that what it trusts is trusted here as well.
 
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::path::Path;
+use std::pin::Pin;
 
 use openssl::nid::Nid;
-use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode, SslVersion};
+use openssl::ssl::{SslConnector, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode, SslVersion};
 use openssl::x509::{X509StoreContextRef, X509VerifyResult};
-use postgres_openssl::MakeTlsConnector;
+use postgres_openssl::{MakeTlsConnector, TlsStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use super::address::{Mode, Tls};
 
 /// `X509_V_ERR_IP_ADDRESS_MISMATCH`, for which the bindings have no name.
 const IP_ADDRESS_MISMATCH: i32 = 64;
 
-/// A connector for these parameters. Files are read now, so that new certificates count from the next connection on.
-pub fn connector(tls: &Tls) -> Result<MakeTlsConnector, String> {
-    let say = |what: String| move |e: openssl::error::ErrorStack| format!("{what}: {}", reason(&e));
-    let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(say("cannot use TLS".to_owned()))?;
+/// TLS with these parameters, prepared when a server has agreed to it: reading the system's certificates takes longer
+/// than all the rest of a connection. Files are read then, so that new certificates count from the next connection on.
+#[derive(Clone, Debug)]
+pub struct Connector(pub Tls);
+
+impl<S: AsyncRead + AsyncWrite + Debug + Unpin + Send + Sync + 'static> MakeTlsConnect<S> for Connector {
+    type Stream = TlsStream<S>;
+    type TlsConnect = Connecting;
+    type Error = Infallible;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Connecting, Infallible> {
+        Ok(Connecting { tls: self.0.clone(), host: host.to_owned() })
+    }
+}
+
+/// [`Connector`] on its way to one server.
+#[derive(Debug)]
+pub struct Connecting {
+    tls: Tls,
+    host: String,
+}
+
+impl<S: AsyncRead + AsyncWrite + Debug + Unpin + Send + Sync + 'static> TlsConnect<S> for Connecting {
+    type Stream = TlsStream<S>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<TlsStream<S>, Self::Error>> + Send>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        Box::pin(async move {
+            let mut connector = connector(&self.tls)?;
+            let host = MakeTlsConnect::<S>::make_tls_connect(&mut connector, &self.host)?;
+            host.connect(stream).await
+        })
+    }
+}
+
+/// Whether the files that these parameters name can be used.
+pub fn check(tls: &Tls) -> Result<(), String> {
+    let mut builder = SslContextBuilder::new(SslMethod::tls_client()).map_err(say("cannot use TLS".to_owned()))?;
+    configure(&mut builder, tls)
+}
+
+fn say(what: String) -> impl FnOnce(openssl::error::ErrorStack) -> String {
+    move |e| format!("{what}: {}", reason(&e))
+}
+
+fn configure(builder: &mut SslContextBuilder, tls: &Tls) -> Result<(), String> {
     builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(say("cannot use TLS 1.2".to_owned()))?;
     // As in libpq, a root certificate turns "require" into "verify-ca", and "prefer" into TLS with a trusted certificate
     // or no TLS.
@@ -40,6 +89,12 @@ pub fn connector(tls: &Tls) -> Result<MakeTlsConnector, String> {
         let shown = format!("cannot use {shown} (its password, if it has one, cannot be given)");
         builder.set_private_key_file(key, SslFiletype::PEM).map_err(say(shown))?;
     }
+    Ok(())
+}
+
+fn connector(tls: &Tls) -> Result<MakeTlsConnector, String> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(say("cannot use TLS".to_owned()))?;
+    configure(&mut builder, tls)?;
     let mut connector = MakeTlsConnector::new(builder.build());
     let full = tls.mode == Mode::VerifyFull;
     connector.set_callback(move |config, host| {

@@ -1,5 +1,7 @@
 //! New series: shown as 0 until a scrape has seen that.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::Ledger;
@@ -37,39 +39,36 @@ impl From<Birth> for bool {
 impl Ledger {
     /// Every series known so far is on the page with this number.
     pub fn shown(&mut self, page: u64) {
-        self.births(|birth| {
-            if *birth == Birth::Waiting {
-                *birth = Birth::Shown(page);
-            }
-        });
+        self.births(|birth| if birth == Birth::Waiting { Birth::Shown(page) } else { birth });
     }
 
     /// A response with the page of this number was made at `at` (milliseconds on any steady clock).
     pub fn served(&mut self, page: u64, at: u64) {
-        self.births(|birth| {
-            if matches!(birth, Birth::Shown(first) if *first <= page) {
-                *birth = Birth::Seen(at);
-            }
-        });
+        self.births(
+            |birth| if matches!(birth, Birth::Shown(first) if first <= page) { Birth::Seen(at) } else { birth },
+        );
     }
 
     /// Releases the series that were shown as 0 at least `hold` milliseconds ago; says whether any was.
     pub fn release(&mut self, now: u64, hold: u64) -> bool {
-        let mut any = false;
-        self.births(|birth| {
-            if matches!(birth, Birth::Seen(at) if now >= at.saturating_add(hold)) {
-                *birth = Birth::Released;
-                any = true;
-            }
-        });
-        any
+        let is_due = |birth| matches!(birth, Birth::Seen(at) if now >= at.saturating_add(hold));
+        self.births(|birth| if is_due(birth) { Birth::Released } else { birth })
     }
 
-    fn births(&mut self, mut visit: impl FnMut(&mut Birth)) {
+    /// Moves every birth on to its `next` stage; says whether any changed. Most never do again, and their sets stay
+    /// shared with other copies of the ledger.
+    fn births(&mut self, next: impl Fn(Birth) -> Birth) -> bool {
+        let mut any = false;
         for set in self.sets.values_mut() {
-            visit(&mut set.birth);
-            set.cells.values_mut().for_each(|cell| visit(&mut cell.birth));
+            let moves = |birth| next(birth) != birth;
+            if moves(set.birth) || set.cells.values().any(|cell| moves(cell.birth)) {
+                let set = Arc::make_mut(set);
+                set.birth = next(set.birth);
+                set.cells.values_mut().for_each(|cell| cell.birth = next(cell.birth));
+                any = true;
+            }
         }
+        any
     }
 }
 

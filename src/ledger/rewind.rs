@@ -1,11 +1,12 @@
 //! When the ids start again, or the database is another one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::gaps::Gaps;
-use super::totals::{Labels, Set, raise};
+use super::totals::{Set, Sets, raise};
 use super::{Ledger, Shape};
 
 /// The sequence that hands out the ids, as the primary shows it. A standby shows numbers that are ahead of the truth.
@@ -74,7 +75,7 @@ impl Ledger {
     }
 
     /// An empty ledger whose totals will not be below these.
-    pub fn with_floor(shape: Shape, floor: BTreeMap<Labels, Set>) -> Self {
+    pub fn with_floor(shape: Shape, floor: Sets) -> Self {
         Self { floor, ..Self::new(shape) }
     }
 
@@ -94,9 +95,10 @@ impl Ledger {
     }
 }
 
-fn raise_sets(sets: &mut BTreeMap<Labels, Set>, floor: BTreeMap<Labels, Set>, shape: &Shape) {
+fn raise_sets(sets: &mut Sets, floor: Sets, shape: &Shape) {
     for (labels, low) in floor {
-        let set = sets.entry(labels).or_insert_with(|| Set::new(shape, low.birth, low.created));
+        let set = sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, low.birth, low.created)));
+        let (set, low) = (Arc::make_mut(set), Arc::unwrap_or_clone(low));
         set.birth = low.birth;
         set.created = low.created;
         for (by, low) in low.cells {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,9 @@ use super::births::Birth;
 
 /// Values of labels, in the order of the source's declaration.
 pub type Labels = Vec<String>;
+
+/// The sets in order of their labels. A copy shares the sets that change in neither.
+pub type Sets = BTreeMap<Labels, Arc<Set>>;
 
 /// The series that share the labels which identify a set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Poller;
-use crate::state::{self, Fingerprint, LoadError, Resumed, Saved, State, StateFile};
+use crate::state::{self, LoadError, Resumed, Saved, State, StateFile};
 
 /// The state file, and what was said about it.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Poller {
                 continue;
             };
             tracked.sequence = saved.sequence;
-            tracked.ledger = match saved.resume(&tracked.source, tracked.ledger.shape().clone()) {
+            let ledger = match saved.resume(&tracked.source, tracked.ledger.shape().clone()) {
                 Resumed::Whole(ledger) => {
                     tracing::info!(source = name, rows = ledger.rows(), "goes on from the state");
                     ledger
@@ -58,6 +58,7 @@ impl Poller {
                     ledger
                 }
             };
+            tracked.ledger = Arc::new(ledger);
         }
         for name in state.sources.keys() {
             tracing::warn!(source = name, "is in the state and no longer defined: what was counted is forgotten");
@@ -96,6 +97,7 @@ impl Poller {
 
 impl super::Tracked {
     fn saved(&self) -> Saved {
-        Saved { fingerprint: Fingerprint::of(&self.source), sequence: self.sequence, ledger: self.ledger.clone() }
+        let (fingerprint, ledger) = (self.fingerprint.clone(), self.ledger.clone());
+        Saved { fingerprint, sequence: self.sequence, ledger }
     }
 }

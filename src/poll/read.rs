@@ -1,5 +1,7 @@
 //! One transaction: what the ledgers ask for, read in one snapshot and applied.
 
+use std::sync::Arc;
+
 use tokio::time::{Duration, Instant};
 
 use super::{MIN_LIMIT, Poller, Tracked, now_ms};
@@ -56,7 +58,8 @@ impl Poller {
             let result = answer.and_then(|answer| tracked.take(answer, now));
             match &result {
                 Ok(applied) => {
-                    tracked.ledger.expire_gaps(now - self.poll.gap_watch.as_millis() as i64);
+                    let oldest = now - self.poll.gap_watch.as_millis() as i64;
+                    Arc::make_mut(&mut tracked.ledger).expire_gaps(oldest);
                     tracked.adapt(took, self.chunk, applied.more);
                     self.announcer.drifted(&tracked.source, applied.drifted);
                     if applied.more {
@@ -86,7 +89,7 @@ impl Poller {
                 "this is another database: its tables are counted anew, and totals become the larger of both"
             );
             for tracked in &mut self.tracked {
-                tracked.ledger.rebuild();
+                Arc::make_mut(&mut tracked.ledger).rebuild();
                 tracked.sequence = None;
             }
             self.position = crate::db::Position::default();
@@ -135,7 +138,7 @@ impl Tracked {
                 ?how,
                 "the ids started again: the table is read anew, new rows are counted, totals stay"
             );
-            self.ledger.rewind(how, read_at);
+            Arc::make_mut(&mut self.ledger).rewind(how, read_at);
             // Noted at once: should reading fail, the next poll must not take it for another rewind.
             self.sequence = sequence;
         }
@@ -146,7 +149,7 @@ impl Tracked {
     }
 
     fn take(&mut self, answer: Answer, now: i64) -> Result<Applied, Failure> {
-        let applied = self.ledger.apply(&answer.probe, answer.groups, now);
+        let applied = Arc::make_mut(&mut self.ledger).apply(&answer.probe, answer.groups, now);
         let applied = applied.map_err(|e| Failure::new(Reason::Duplicate, format!("{}.sql: {e}", self.source.name)))?;
         self.sequence = answer.sequence.or(self.sequence);
         Ok(applied)

@@ -11,13 +11,16 @@ use tokio::time::Instant;
 
 /// A client has this long to take a response; a slower one loses its connection.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Over TLS what is under way is copied, so the parts go out in pieces of this many bytes.
-const PIECE: usize = 64 * 1024;
+/// The parts go out in pieces of this many bytes, as the time is looked at between them; each costs a system call.
+const PIECE: usize = 512 * 1024;
+/// Over TLS what is under way is copied.
+const TLS_PIECE: usize = 64 * 1024;
 
 /// The body of a response. Its length is known, so that the response says it.
 #[derive(Debug)]
 pub struct Body {
     parts: VecDeque<Bytes>,
+    piece: usize,
     deadline: Instant,
 }
 
@@ -25,7 +28,12 @@ impl Body {
     /// A body of these parts, one after the other.
     pub fn of(parts: impl IntoIterator<Item = Bytes>) -> Self {
         let parts = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        Self { parts, deadline: Instant::now() + RESPONSE_TIMEOUT }
+        Self { parts, piece: PIECE, deadline: Instant::now() + RESPONSE_TIMEOUT }
+    }
+
+    /// It will go out over TLS.
+    pub fn over_tls(&mut self) {
+        self.piece = TLS_PIECE;
     }
 }
 
@@ -47,7 +55,8 @@ impl hyper::body::Body for Body {
         if Instant::now() > self.deadline {
             return Poll::Ready(Some(Err(std::io::ErrorKind::TimedOut.into())));
         }
-        let piece = self.parts.front_mut().map(|part| part.split_to(part.len().min(PIECE)));
+        let most = self.piece;
+        let piece = self.parts.front_mut().map(|part| part.split_to(part.len().min(most)));
         if self.parts.front().is_some_and(Bytes::is_empty) {
             self.parts.pop_front();
         }

@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use openssl::ssl::SslContext;
-use prometheus::IntGauge;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -19,6 +18,7 @@ use super::body::Body;
 use super::config::{ClientAuth, Pem, WebConfig};
 use super::routes::plain;
 use super::tls;
+use crate::metrics::Metrics;
 
 /// The files are looked at this often.
 const LOOK: Duration = Duration::from_secs(2);
@@ -152,9 +152,9 @@ impl Gate {
         }
     }
 
-    /// Reads the files again whenever they change, until `stop` changes; `good` says how the last time went.
-    pub async fn watch(self: Arc<Self>, good: IntGauge, mut stop: watch::Receiver<bool>) {
-        good.set(1);
+    /// Reads the files again whenever they change, until `stop` changes; the metrics say how the last time went.
+    pub async fn watch(self: Arc<Self>, metrics: Metrics, mut stop: watch::Receiver<bool>) {
+        metrics.web_config(true);
         if self.file.is_none() {
             return;
         }
@@ -166,7 +166,7 @@ impl Gate {
             let gate = self.clone();
             // Files can be on a disk that hangs.
             let Ok(Some(result)) = tokio::task::spawn_blocking(move || gate.read_if_changed()).await else { continue };
-            good.set(i64::from(result.is_ok()));
+            metrics.web_config(result.is_ok());
             match result {
                 Ok(()) => tracing::info!("the web configuration has changed and is in force"),
                 Err(problems) => {

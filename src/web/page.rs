@@ -77,8 +77,9 @@ struct State {
 impl View<'_> {
     /// The whole document.
     pub fn render(&self) -> String {
-        let (pages, history) = (self.published.all(), self.published.history());
-        let state = self.state(&pages, &history);
+        let (newest, history) = (self.published.newest(), self.published.history());
+        let pages = &newest.pages;
+        let state = self.state(pages, &history);
         let document = html! {
             (DOCTYPE)
             html lang="en" {
@@ -101,12 +102,12 @@ impl View<'_> {
                         }
                     }
                     main {
-                        (self.glance(&pages, &history))
+                        (self.glance(pages, &history))
                         @if let Some(failure) = &history.failure {
                             (self.trouble("The database cannot be read", failure))
                         }
                         @for source in self.sources {
-                            @let page = pages.iter().find(|page| page.name == source.name);
+                            @let page = pages.iter().find(|page| page.source.name == source.name);
                             (self.source(source, page, &history))
                         }
                         (self.settings())
@@ -141,9 +142,9 @@ impl View<'_> {
     }
 
     fn glance(&self, pages: &[Arc<Page>], history: &History) -> Markup {
-        let sum = |of: fn(&Summary) -> u64| pages.iter().map(|page| of(&page.summary)).sum();
+        let sum = |of: fn(&Summary) -> u64| pages.iter().map(|page| of(page.summary())).sum();
         let oldest = pages.iter().map(|page| page.read_at.elapsed()).max();
-        let series: usize = pages.iter().flat_map(|page| &page.summary.metrics).map(|metric| metric.series).sum();
+        let series: usize = pages.iter().flat_map(|page| &page.summary().metrics).map(|metric| metric.series).sum();
         let longest = history.slots.iter().map(|slot| slot.longest).max();
         let or_none = |span: Option<Duration>| span.map_or_else(|| "–".to_owned(), duration);
         html! {
@@ -190,8 +191,8 @@ impl View<'_> {
                     (self.trouble("It cannot be read", failure))
                 }
                 @if let Some(page) = page {
-                    (summary(&page.summary))
-                    (metrics(&source.name, &page.summary))
+                    (summary(page.summary()))
+                    (metrics(&source.name, page.summary()))
                 }
                 @if self.details {
                     @let id = format!("sql-{}", source.name);

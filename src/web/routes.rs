@@ -2,19 +2,26 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use prometheus::proto::Gauge;
+use tokio::sync::OnceCell;
+use tokio::task::JoinError;
+use tokio::time::{Duration, Instant};
 
 use super::Client;
 use super::body::Body;
 use super::gate::{Gate, Protection};
 use super::page::{self, View};
-use crate::exposition::gzip::{self, Part};
+use crate::exposition::gzip;
 use crate::exposition::{Encoder, Format, accept, own};
 use crate::metrics::Metrics;
-use crate::published::{Page, Published};
+use crate::published::{Answer, Published, Snapshot};
 use crate::source::Source;
+
+/// The metrics of the process, which change all the time, are read at most this often.
+const READ_PROCESS: Duration = Duration::from_secs(1);
 
 /// Everything that a response is made of.
 #[derive(Debug)]
@@ -42,6 +49,9 @@ impl Site {
             Ok(is_user) => self.answer(request, client, is_user).await,
             Err(refusal) => refusal,
         };
+        if protection.tls.is_some() {
+            response.body_mut().over_tls();
+        }
         let headers = response.headers_mut();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Gate::decorate(protection, headers);
@@ -71,10 +81,11 @@ impl Site {
     }
 
     fn ready(&self) -> Response<Body> {
-        if !self.published.fresh().is_empty() {
+        let newest = self.published.newest();
+        if newest.pages.iter().any(|page| page.is_fresh()) {
             return plain(StatusCode::OK, "ready\n".to_owned());
         }
-        let reason = if self.published.is_empty() {
+        let reason = if newest.pages.is_empty() {
             "not ready: nothing has been read from the database yet\n"
         } else {
             "not ready: the data is stale; the log and rsolv_exporter_poll_failures_total say why\n"
@@ -84,27 +95,63 @@ impl Site {
 
     async fn metrics<B>(&self, request: &Request<B>) -> Response<Body> {
         let format = accept::format(&listed(request, header::ACCEPT));
-        let pages = self.published.fresh();
-        let own = self.own(format, pages.len() == self.sources.len()) + format.end();
-        let compressed = if accept::gzip(&listed(request, header::ACCEPT_ENCODING)) {
-            compressed(&pages, format).await
-        } else {
-            None
+        let packed = accept::gzip(&listed(request, header::ACCEPT_ENCODING));
+        self.published.asked(format, packed);
+        let snapshot = self.published.newest();
+        let (answer, body) = match self.body(&snapshot, format, packed).await {
+            Ok(made) => made,
+            // It fails only when the process ends.
+            Err(_) => return plain(StatusCode::SERVICE_UNAVAILABLE, "503: stopping\n".to_owned()),
         };
-        let mut response = Response::new(match &compressed {
-            Some(parts) => Body::of(gzip::member(parts, own.as_bytes())),
-            None => Body::of(pages.iter().map(|page| page.rendered(format).plain.clone()).chain([own.into()])),
-        });
         if request.method() == Method::GET {
-            pages.iter().for_each(|page| self.published.served(page));
+            answer.pages.iter().for_each(|page| self.published.served(page));
         }
+        let mut response = Response::new(body);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
         headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-        if compressed.is_some() {
+        if packed {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         response
+    }
+
+    async fn body(&self, newest: &Snapshot, format: Format, packed: bool) -> Result<(Arc<Answer>, Body), JoinError> {
+        let answer = self.exposition(newest, format).await?;
+        if !packed {
+            let body = Body::of(answer.plain.iter().cloned());
+            return Ok((answer, body));
+        }
+        let pack = async || {
+            let mut parts = Vec::with_capacity(answer.pages.len());
+            for page in &answer.pages {
+                parts.push(page.rendered(format).await?.packed().await?.clone());
+            }
+            Ok(gzip::member(&parts, answer.plain.last().map_or(&[], |own| own)))
+        };
+        let body = Body::of(answer.packed.get_or_try_init(pack).await?.iter().cloned());
+        Ok((answer, body))
+    }
+
+    /// The last answer, or a new one when something has changed since.
+    async fn exposition(&self, newest: &Snapshot, format: Format) -> Result<Arc<Answer>, JoinError> {
+        // Read before the metrics: what changes meanwhile makes another answer.
+        let (version, now) = (self.metrics.version(), Instant::now());
+        let last = newest.answers[format as usize].load_full();
+        if let Some(answer) = last.filter(|answer| answer.version == version && now < answer.until) {
+            return Ok(answer);
+        }
+        let pages = newest.fresh();
+        let until = pages.iter().map(|page| page.stale_at).chain([now + READ_PROCESS]).min().unwrap_or(now);
+        let mut plain = Vec::with_capacity(pages.len() + 1);
+        for page in &pages {
+            plain.push(page.rendered(format).await?.plain.clone());
+        }
+        let own = self.own(format, pages.len() == self.sources.len()) + format.end();
+        plain.push(Bytes::from(own));
+        let answer = Arc::new(Answer { pages, plain, packed: OnceCell::new(), version, until });
+        newest.answers[format as usize].store(Some(answer.clone()));
+        Ok(answer)
     }
 
     /// The exporter's own metrics as of now; with data withdrawn it is not up.
@@ -150,23 +197,6 @@ impl Site {
         }
         response
     }
-}
-
-/// The pages compressed, each by the first response that needs it and away from the threads that serve.
-async fn compressed(pages: &[Arc<Page>], format: Format) -> Option<Vec<Part>> {
-    let mut parts = Vec::with_capacity(pages.len());
-    for page in pages {
-        let rendered = page.rendered(format);
-        let compress = || {
-            tokio::task::spawn_blocking({
-                let plain = rendered.plain.clone();
-                move || Part::new(&plain)
-            })
-        };
-        // It fails only when the process ends; then the plain page does.
-        parts.push(rendered.compressed.get_or_try_init(compress).await.ok()?.clone());
-    }
-    Some(parts)
 }
 
 /// All values of a header that is a list, as one list.

@@ -2,6 +2,8 @@
 //!
 //! Each needs PostgreSQL and some Prometheus; `tests/setup.sh` installs both.
 
+#[path = "../support/counting.rs"]
+mod counting;
 #[path = "../demo/random.rs"]
 #[allow(dead_code, reason = "the demo needs more of it")]
 mod random;
@@ -17,6 +19,7 @@ mod definitions;
 mod demo_runs;
 mod first_read;
 mod fixture;
+mod footprint;
 mod golden;
 mod hostile;
 mod outages;

@@ -1,7 +1,6 @@
-//! What it takes to render a page: counted in allocations and bytes, which are the same on every machine.
+//! What a page costs: counted in allocations and bytes, which are the same on every machine.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rsolv_exporter::exposition::Format;
@@ -9,74 +8,67 @@ use rsolv_exporter::ledger::{Group, Ledger, Probe};
 use rsolv_exporter::published::Page;
 use rsolv_exporter::source::Source;
 
-/// Counts the allocations of each thread.
-struct Counting;
+use crate::counting::{Asked, counted};
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
+/// Samples of one repository: 3 statuses, a histogram of 10, 4 sums.
+const EACH: usize = 17;
 
-// SAFETY: every call is handed on to the system's allocator as it is; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise is ours.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: likewise.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: likewise.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Renders both formats and the summary of the shipped validations with so many repositories; returns allocations,
-/// samples of one format, and bytes of it.
-fn render(repositories: i64) -> (u64, usize, usize) {
-    let source = Source::shipped().expect("sound definitions").remove(0);
-    let mut ledger = Ledger::new(source.shape(1_000_000));
+/// One row of each status in each of so many repositories; the first id is `first`.
+pub fn groups(source: &Source, repositories: i64, first: i64) -> Vec<Group> {
     let statuses = ["completed", "failed", "timeout"];
-    let groups = (0..3 * repositories).map(|i| Group {
+    let group = |i: i64| Group {
         set: vec![format!("acme/{}", 100_000 + i / 3), "javascript".into(), "express".into()],
         by: vec![statuses[(i % 3) as usize].into()],
         done: true,
-        ids: vec![i + 1],
+        ids: vec![first + i],
         counts: vec![1; source.counts.len()],
         sums: vec![1500.0; source.sums.len()],
         rejected: vec![0; source.values.len()],
         ..Group::default()
-    });
-    let groups = groups.collect();
+    };
+    (0..3 * repositories).map(group).collect()
+}
+
+/// The ledger of the shipped validations with so many repositories.
+pub fn ledger(repositories: i64) -> Ledger {
+    let source = &Source::shipped().expect("sound definitions")[0];
+    let mut ledger = Ledger::new(source.shape(1_000_000));
+    let groups = groups(source, repositories, 1);
     ledger.apply(&Probe { limit: 1_000_000, ..Probe::default() }, groups, 1).expect("an answer that can be right");
-    let before = ALLOCATIONS.get();
-    let started = std::time::Instant::now();
-    let page = Page::render(&source, &ledger, false, tokio::time::Instant::now(), Duration::from_secs(300));
-    let (allocations, took) = (ALLOCATIONS.get() - before, started.elapsed());
-    let text = String::from_utf8_lossy(&page.rendered(Format::Text).plain);
-    let samples = text.lines().filter(|line| !line.starts_with('#')).count();
-    println!("{samples} samples of {} bytes, both formats: {allocations} allocations, {took:?}", text.len());
-    (allocations, samples, text.len())
+    ledger
+}
+
+/// Its page.
+pub fn page(repositories: i64) -> Arc<Page> {
+    let source = Source::shipped().expect("sound definitions").remove(0);
+    Page::new(source.into(), ledger(repositories).into(), false, tokio::time::Instant::now(), Duration::from_secs(300))
+}
+
+/// Renders a page with room for `size` bytes; returns what that asked for, samples, and bytes.
+fn render(page: &Page, format: Format, size: usize) -> (Asked, usize, usize) {
+    let (text, asked) = counted(|| page.render(format, size));
+    let samples = String::from_utf8_lossy(&text).lines().filter(|line| !line.starts_with('#')).count();
+    (asked, samples, text.len())
 }
 
 #[test]
 fn no_series_costs_an_allocation() {
-    let (few, few_samples, few_bytes) = render(600);
-    let (many, samples, bytes) = render(6_000);
-    // Per repository 3 statuses, a histogram of 10, 4 sums; and an open gauge for each of two statuses, and a time
-    // that nothing has here.
-    assert_eq!((few_samples, samples), (600 * 17 + 2, 6_000 * 17 + 2));
-    // Buffers double a few times more; what there is at all are the largest series, by name, for the status page.
-    assert!(many < few + 100, "{few} allocations became {many}");
-    assert!(many < 3_000, "{many} allocations");
-    let each = (bytes - few_bytes) as f64 / (samples - few_samples) as f64;
-    assert!((100.0..130.0).contains(&each), "{each} bytes a sample");
+    let (small, large) = (page(600), page(6_000));
+    for format in [Format::Text, Format::OpenMetrics] {
+        let (few, few_samples, few_bytes) = render(&small, format, 0);
+        let (many, samples, bytes) = render(&large, format, 0);
+        // And an open gauge for each of two statuses, and a time that nothing has here.
+        assert_eq!((few_samples, samples), (600 * EACH + 2, 6_000 * EACH + 2));
+        // The text doubles its room a few times more.
+        assert!(many.allocations <= few.allocations + 10, "{few:?} became {many:?}");
+        assert!(many.allocations < 100, "{many:?}");
+        let each = (bytes - few_bytes) as f64 / (samples - few_samples) as f64;
+        assert!((100.0..130.0).contains(&each), "{each} bytes a sample");
+        // A page that follows another has its room from the start.
+        let (next, ..) = render(&large, format, bytes);
+        assert!(next.allocations < 60 && next.bytes < bytes as u64 + 10_000, "{next:?} for {bytes} bytes");
+    }
+    // What the status page names are the largest series.
+    let [few, many] = [&small, &large].map(|page| counted(|| _ = page.summary()).1.allocations);
+    assert!(many < few + 50 && many < 3_000, "{few} allocations became {many}");
 }

@@ -9,7 +9,7 @@ use rsolv_exporter::db::{Failure, Reason, Target, Timeouts};
 use crate::outages::{failures, up};
 use crate::support::certificates::Certificate;
 use crate::support::cluster::Cluster;
-use crate::support::database::connect;
+use crate::support::database::{Database, connect};
 use crate::support::exporter::{self, Exporter};
 use crate::support::metrics::Metrics;
 
@@ -339,4 +339,18 @@ async fn rotate(fixture: &Fixture, exporter: &Exporter, role: &str, write: impl 
     exporter.wait_for("a connection", |m| failures(m, "missing") > before).await;
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert!(!exporter.log().contains("s3cret"), "{}", exporter.log());
+}
+
+/// Reading the system's certificates takes longer than a start with a poll, so nobody does who does not need them.
+#[tokio::test]
+async fn a_connection_without_tls_reads_no_certificates() {
+    let (database, directory) = (Database::new().await, tempfile::tempdir().unwrap());
+    let pipe = directory.path().join("certificates");
+    let name = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+    // SAFETY: the name is a C string that lives through the call.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    // Nobody writes to the pipe: who opens it to read waits for ever.
+    let flags = ["--database.url", &database.url(), "--web.listen-address", "127.0.0.1:0"];
+    let exporter = Exporter::launch(&flags, &[("SSL_CERT_FILE", pipe.to_str().unwrap())]).await.unwrap();
+    exporter.wait_for("a first poll", up).await;
 }
