@@ -139,16 +139,17 @@ impl Poller {
         let started = Instant::now();
         self.metrics.poll_begins();
         let result = self.read_and_publish().await;
-        if let Some(failure) = result.as_ref().err().filter(|failure| failure.connection_lost) {
+        let lost = result.as_ref().err().filter(|failure| failure.connection_lost);
+        // The log comes first: whoever sees the metrics finds the reason there.
+        self.announcer.polled(&self.target, lost);
+        if let Some(failure) = lost {
             self.session = None;
             self.metrics.failed(failure.reason);
             self.tracked.iter().for_each(|t| self.metrics.source(&t.source, false, 0.0));
         }
         let success = result.is_ok().then(|| now_ms() as f64 / 1000.0);
         self.metrics.poll_ends(started.elapsed(), success);
-        let lost = result.as_ref().err().filter(|f| f.connection_lost);
         self.published.polled(started.elapsed(), lost);
-        self.announcer.polled(&self.target, lost);
         result
     }
 

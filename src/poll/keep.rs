@@ -80,7 +80,6 @@ impl Poller {
         let file = keeper.file.clone();
         let written = tokio::task::spawn_blocking(move || file.save(&state)).await;
         let written = written.unwrap_or_else(|e| Err(io::Error::other(e)));
-        self.metrics.saved(written.is_ok());
         let Some(keeper) = &mut self.keeper else { return };
         let path = keeper.file.path().display();
         match written {
@@ -92,6 +91,7 @@ impl Poller {
             _ => {}
         }
         keeper.complained = written.is_err();
+        self.metrics.saved(written.is_ok());
     }
 }
 

@@ -67,14 +67,15 @@ impl Poller {
                         more.push(i);
                     }
                 }
-                Err(failure) => {
-                    self.metrics.failed(failure.reason);
-                    if failure.reason == Reason::Timeout {
-                        tracked.limit = (tracked.limit / 4).max(MIN_LIMIT);
-                    }
+                Err(failure) if failure.reason == Reason::Timeout => {
+                    tracked.limit = (tracked.limit / 4).max(MIN_LIMIT);
                 }
+                Err(_) => {}
             }
             self.announcer.source(&tracked.source, &tracked.ledger, result.as_ref().err());
+            if let Err(failure) = &result {
+                self.metrics.failed(failure.reason);
+            }
             failures[i] = result.err();
         }
         Ok(more)

@@ -166,8 +166,7 @@ impl Gate {
             let gate = self.clone();
             // Files can be on a disk that hangs.
             let Ok(Some(result)) = tokio::task::spawn_blocking(move || gate.read_if_changed()).await else { continue };
-            metrics.web_config(result.is_ok());
-            match result {
+            match &result {
                 Ok(()) => tracing::info!("the web configuration has changed and is in force"),
                 Err(problems) => {
                     let problems = problems.join("; ");
@@ -176,6 +175,7 @@ impl Gate {
                     );
                 }
             }
+            metrics.web_config(result.is_ok());
         }
     }
 
