@@ -66,7 +66,7 @@ fn no_series_costs_an_allocation() {
         assert!((100.0..130.0).contains(&each), "{each} bytes a sample");
         // A page that follows another has its room from the start.
         let (next, ..) = render(&large, format, bytes);
-        assert!(next.allocations < 60 && next.bytes < bytes as u64 + 10_000, "{next:?} for {bytes} bytes");
+        assert!(next.allocations < 70 && next.bytes < bytes as u64 + 10_000, "{next:?} for {bytes} bytes");
     }
     // What the status page names are the largest series.
     let [few, many] = [&small, &large].map(|page| counted(|| _ = page.summary()).1.allocations);
