@@ -15,7 +15,7 @@
 //! | [`ledger`] | what has been counted; totals that only grow | pure |
 //! | [`poll`], [`backoff`] | the loop: read, count, publish; waiting after failures | through [`db`] |
 //! | [`state`] | the ledgers on disk | the state file |
-//! | [`published`] | what a poll hands to the web: immutable rendered pages | pure |
+//! | [`published`] | what a poll hands to the web: immutable pages, rendered once in what scrapes ask for | pure |
 //! | [`exposition`] | Prometheus text and OpenMetrics, content negotiation | pure |
 //! | [`metrics`] | the exporter's metrics about itself | pure |
 //! | [`status`] | what the status page shows beside them | pure |

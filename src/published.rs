@@ -143,8 +143,8 @@ pub struct Answer {
     pub pages: Vec<Arc<Page>>,
     /// The exposition, piece by piece.
     pub plain: Vec<Bytes>,
-    /// The same, compressed.
-    pub packed: OnceCell<Vec<Bytes>>,
+    /// The same, compressed, in one piece: it is small, and each piece costs.
+    pub packed: OnceCell<Bytes>,
     /// The state of the exporter's own metrics that are in it.
     pub version: u64,
     /// Until then it can be given.

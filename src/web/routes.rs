@@ -127,9 +127,9 @@ impl Site {
             for page in &answer.pages {
                 parts.push(page.rendered(format).await?.packed().await?.clone());
             }
-            Ok(gzip::member(&parts, answer.plain.last().map_or(&[], |own| own)))
+            Ok(Bytes::from(gzip::member(&parts, answer.plain.last().map_or(&[], |own| own)).concat()))
         };
-        let body = Body::of(answer.packed.get_or_try_init(pack).await?.iter().cloned());
+        let body = Body::from(answer.packed.get_or_try_init(pack).await?.clone());
         Ok((answer, body))
     }
 
