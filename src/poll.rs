@@ -197,19 +197,23 @@ impl Poller {
         self.save().await;
         // One moment for all, so that all go stale at once.
         let read_at = Instant::now();
-        for (tracked, &read) in self.tracked.iter_mut().zip(read) {
+        for (tracked, _) in self.tracked.iter_mut().zip(read).filter(|(_, read)| **read) {
             let Tracked { source, ledger, page, shown, .. } = tracked;
-            self.metrics.source(source, read, wall);
-            if read {
-                self.metrics.of(source, ledger);
-                Arc::make_mut(ledger).shown(self.number);
-                let new = Page::new(source.clone(), ledger.clone(), self.created, read_at, self.poll.stale_after);
-                self.published.prepare(&new, page.as_deref()).await;
-                *shown = [shown[1].take(), Some((self.number, new.served.clone()))];
-                *page = Some(new);
-            }
+            Arc::make_mut(ledger).shown(self.number);
+            let new = Page::new(source.clone(), ledger.clone(), self.created, read_at, self.poll.stale_after);
+            self.published.prepare(&new, page.as_deref()).await;
+            *shown = [shown[1].take(), Some((self.number, new.served.clone()))];
+            *page = Some(new);
         }
-        self.published.publish(self.tracked.iter().filter_map(|t| t.page.clone()).collect());
+        let pages = self.tracked.iter().filter_map(|t| t.page.clone()).collect();
+        self.published.publish(pages, || {
+            for (tracked, &read) in self.tracked.iter().zip(read) {
+                self.metrics.source(&tracked.source, read, wall);
+                if read {
+                    self.metrics.of(&tracked.source, &tracked.ledger);
+                }
+            }
+        });
     }
 }
 

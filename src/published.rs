@@ -1,10 +1,11 @@
 //! What polls hand to the web: immutable pages, one for each source, swapped as a whole.
 //!
-//! A scrape takes no lock that a poll holds, and never touches the database. What scrapes have asked for of late is ready
+//! A scrape never touches the database, and waits for no poll but for the moment in which the pages are swapped. What
+//! scrapes have asked for of late is ready
 //! when a page is published; what is asked for rarely is made at the first request for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -163,6 +164,8 @@ impl Snapshot {
 pub struct Published {
     began: Instant,
     newest: ArcSwap<Snapshot>,
+    /// Held for the moment in which the pages change together with the metrics that tell of them.
+    together: RwLock<()>,
     /// When each format was last asked for, plain and compressed: milliseconds since `began`, plus 1; 0 for never.
     asked: [[AtomicU64; 2]; 2],
     history: ArcSwap<History>,
@@ -170,8 +173,8 @@ pub struct Published {
 
 impl Default for Published {
     fn default() -> Self {
-        let (newest, history) = (ArcSwap::default(), ArcSwap::default());
-        Self { began: Instant::now(), newest, asked: Default::default(), history }
+        let (newest, together, history) = (ArcSwap::default(), RwLock::default(), ArcSwap::default());
+        Self { began: Instant::now(), newest, together, asked: Default::default(), history }
     }
 }
 
@@ -200,8 +203,10 @@ impl Published {
         self.asked[format as usize][usize::from(packed)].store(self.now() + 1, Ordering::Relaxed);
     }
 
-    /// Replaces all pages.
-    pub fn publish(&self, pages: Vec<Arc<Page>>) {
+    /// Replaces all pages, and does in the same moment what `tell` does to the metrics about them.
+    pub fn publish(&self, pages: Vec<Arc<Page>>, tell: impl FnOnce()) {
+        let _alone = self.together.write().unwrap_or_else(PoisonError::into_inner);
+        tell();
         self.newest.store(Arc::new(Snapshot { pages, ..Snapshot::default() }));
     }
 
@@ -213,6 +218,12 @@ impl Published {
     /// The newest pages.
     pub fn newest(&self) -> Arc<Snapshot> {
         self.newest.load_full()
+    }
+
+    /// The newest pages, and what `copy` takes of the metrics in the same moment.
+    pub fn together<T>(&self, copy: impl FnOnce() -> T) -> (Arc<Snapshot>, T) {
+        let _still = self.together.read().unwrap_or_else(PoisonError::into_inner);
+        (self.newest(), copy())
     }
 
     /// How polls went.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use prometheus::proto::Gauge;
+use prometheus::proto::{Gauge, MetricFamily};
 use tokio::sync::OnceCell;
 use tokio::task::JoinError;
 use tokio::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use super::page::{self, View};
 use crate::exposition::gzip;
 use crate::exposition::{Encoder, Format, accept, own};
 use crate::metrics::Metrics;
-use crate::published::{Answer, Published, Snapshot};
+use crate::published::{Answer, Published};
 use crate::source::Source;
 
 /// The metrics of the process, which change all the time, are read at most this often.
@@ -97,8 +97,7 @@ impl Site {
         let format = accept::format(&listed(request, header::ACCEPT));
         let packed = accept::gzip(&listed(request, header::ACCEPT_ENCODING));
         self.published.asked(format, packed);
-        let snapshot = self.published.newest();
-        let (answer, body) = match self.body(&snapshot, format, packed).await {
+        let (answer, body) = match self.body(format, packed).await {
             Ok(made) => made,
             // It fails only when the process ends.
             Err(_) => return plain(StatusCode::SERVICE_UNAVAILABLE, "503: stopping\n".to_owned()),
@@ -116,8 +115,8 @@ impl Site {
         response
     }
 
-    async fn body(&self, newest: &Snapshot, format: Format, packed: bool) -> Result<(Arc<Answer>, Body), JoinError> {
-        let answer = self.exposition(newest, format).await?;
+    async fn body(&self, format: Format, packed: bool) -> Result<(Arc<Answer>, Body), JoinError> {
+        let answer = self.exposition(format).await?;
         if !packed {
             let body = Body::of(answer.plain.iter().cloned());
             return Ok((answer, body));
@@ -134,37 +133,26 @@ impl Site {
     }
 
     /// The last answer, or a new one when something has changed since.
-    async fn exposition(&self, newest: &Snapshot, format: Format) -> Result<Arc<Answer>, JoinError> {
-        // Read before the metrics: what changes meanwhile makes another answer.
-        let (version, now) = (self.metrics.version(), Instant::now());
-        let last = newest.answers[format as usize].load_full();
+    async fn exposition(&self, format: Format) -> Result<Arc<Answer>, JoinError> {
+        let now = Instant::now();
+        let last = self.published.newest().answers[format as usize].load_full();
+        let version = self.metrics.version();
         if let Some(answer) = last.filter(|answer| answer.version == version && now < answer.until) {
             return Ok(answer);
         }
+        // The version is read before the metrics: what changes meanwhile makes another answer.
+        let (newest, (version, families)) = self.published.together(|| (self.metrics.version(), self.metrics.gather()));
         let pages = newest.fresh();
         let until = pages.iter().map(|page| page.stale_at).chain([now + READ_PROCESS]).min().unwrap_or(now);
         let mut plain = Vec::with_capacity(pages.len() + 1);
         for page in &pages {
             plain.push(page.rendered(format).await?.plain.clone());
         }
-        let own = self.own(format, pages.len() == self.sources.len()) + format.end();
+        let own = of_exporter(families, format, pages.len() == self.sources.len()) + format.end();
         plain.push(Bytes::from(own));
         let answer = Arc::new(Answer { pages, plain, packed: OnceCell::new(), version, until });
         newest.answers[format as usize].store(Some(answer.clone()));
         Ok(answer)
-    }
-
-    /// The exporter's own metrics as of now; with data withdrawn it is not up.
-    fn own(&self, format: Format, complete: bool) -> String {
-        let mut families = self.metrics.gather();
-        if !complete {
-            // Only in this response: the gauge itself belongs to the poller, which may be setting it right now.
-            let up = families.iter_mut().filter(|family| family.name() == "rsolv_exporter_up");
-            up.flat_map(|family| family.mut_metric()).for_each(|metric| metric.set_gauge(Gauge::default()));
-        }
-        let mut encoder = Encoder::new(format, false);
-        own::encode(&mut encoder, &families);
-        encoder.finish()
     }
 
     fn status<B>(&self, request: &Request<B>, client: Client, is_user: bool) -> Response<Body> {
@@ -197,6 +185,18 @@ impl Site {
         }
         response
     }
+}
+
+/// The exporter's own metrics; when data is withdrawn, it is not up.
+fn of_exporter(mut families: Vec<MetricFamily>, format: Format, complete: bool) -> String {
+    if !complete {
+        // Only in this response: the gauge itself belongs to the poller, which may be setting it right now.
+        let up = families.iter_mut().filter(|family| family.name() == "rsolv_exporter_up");
+        up.flat_map(|family| family.mut_metric()).for_each(|metric| metric.set_gauge(Gauge::default()));
+    }
+    let mut encoder = Encoder::new(format, false);
+    own::encode(&mut encoder, &families);
+    encoder.finish()
 }
 
 /// All values of a header that is a list, as one list.

@@ -16,7 +16,7 @@ use crate::rendering::{groups, ledger, page};
 /// What the thread that serves asks for when nothing has changed since the last scrape. The clock stands still.
 async fn scrape(repositories: i64, accept: &str, coding: &str) -> Asked {
     let published = Arc::new(Published::default());
-    published.publish(vec![page(repositories)]);
+    published.publish(vec![page(repositories)], || ());
     let gate = Arc::new(Gate::open(None).expect("nothing to protect"));
     let sources = Source::shipped().expect("sound definitions");
     let site = Site {

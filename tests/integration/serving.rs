@@ -87,6 +87,23 @@ async fn head_answers_like_get_without_the_body() {
 }
 
 #[tokio::test]
+async fn what_is_counted_and_what_is_said_of_it_are_of_one_moment() {
+    let db = Database::new().await;
+    insert_validation(&db).await;
+    let exporter = Exporter::start(&db.url(), &["--poll.interval", "20ms"]).await;
+    exporter.wait_for("a poll", up).await;
+    let one = "INSERT INTO validation_executions (repository_id, issue_number, commit_sha, status, data, started_at,
+                 completed_at, inserted_at, updated_at)
+               SELECT repository_id, issue_number, commit_sha, status, data, now(), now(), now(), now()
+               FROM validation_executions ORDER BY id LIMIT 1";
+    for _ in 0..500 {
+        let (metrics, ()) = tokio::join!(exporter.metrics(), db.batch(one));
+        let counted = metrics.sum("rsolv_exporter_rows_counted_total", &[("source", "validation_executions")]);
+        assert_eq!(validations(&metrics), Some(counted));
+    }
+}
+
+#[tokio::test]
 async fn the_first_poll_is_made_at_once() {
     let db = Database::new().await;
     insert_validation(&db).await;
