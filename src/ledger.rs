@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use births::Birth;
 use gaps::{Gap, Gaps};
+use rewind::Known;
 pub use totals::{Cell, Labels, Set, Sets};
 
 /// The value of every identifying label of the set into which sets above the limit are folded.
@@ -58,8 +59,8 @@ pub struct Probe {
     pub open: Vec<i64>,
     /// Ranges given up before, which the self-check looks into, inclusive, in order.
     pub audit: Vec<(i64, i64)>,
-    /// Rows that were done by then (seconds since the epoch) have been counted before, under ids of the past.
-    pub known_until: Option<f64>,
+    /// Which rows have been counted before, under ids of the past.
+    pub known: Option<Known>,
     /// At most this many rows are read of the tail and of each gap.
     pub limit: usize,
 }
@@ -85,7 +86,7 @@ pub struct Group {
     pub by: Labels,
     /// Whether these rows are finished.
     pub done: bool,
-    /// Whether they were counted before, see [`Probe::known_until`].
+    /// Whether they were counted before, see [`Probe::known`].
     pub known: bool,
     /// The ids of the rows.
     pub ids: Vec<i64>,
@@ -142,8 +143,8 @@ pub struct Ledger {
     audited: i64,
     drift: u64,
     rewinds: u64,
-    /// After a rewind, until all has been read again: see [`Probe::known_until`].
-    known_until: Option<f64>,
+    /// After a rewind, until all has been read again: see [`Probe::known`].
+    known: Option<Known>,
     /// The history has been read to its end once: what appears from now on is new and is born at zero.
     complete: bool,
     /// Totals that may not be fallen short of when a rebuild is complete.
@@ -175,7 +176,7 @@ impl Ledger {
             gaps: self.gaps.due(now),
             open: self.open.iter().copied().collect(),
             audit: Vec::new(),
-            known_until: self.known_until,
+            known: self.known.clone(),
             limit,
         }
     }

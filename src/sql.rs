@@ -7,6 +7,7 @@ pub mod view;
 use std::collections::BTreeMap;
 
 use crate::ledger::Probe;
+use crate::ledger::rewind::Known;
 use crate::source::{Count, Source, Sum, Value};
 
 /// White space that is trimmed from numbers that came as strings, and from labels by [`Source::label`] too.
@@ -94,8 +95,8 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     middle.extend(values(&|v| ident(&v.column)));
     middle.extend(values(&|v| format!("{} AS {}", bounded(v, &number(v, columns)), valid(v))));
 
-    let known = match probe.known_until {
-        Some(until) => format!("(done AND at <= to_timestamp({until})) IS TRUE AS known"),
+    let known = match &probe.known {
+        Some(known) => format!("{} AS known", counted_before(known)),
         None => "false AS known".to_owned(),
     };
     let mut inner: Vec<String> =
@@ -123,14 +124,31 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     )
 }
 
+/// Whether a row has been counted before ids started again. Rows finish at most as late as now by a clock that may be
+/// ahead; one that says otherwise was there before, more likely than not.
+fn counted_before(known: &Known) -> String {
+    let until = known.until;
+    let new = format!("at > to_timestamp({until}) AND at <= clock_timestamp() + interval '1 hour'");
+    let list = |pick: fn(&(i64, i64)) -> i64| {
+        let ids: Vec<String> = known.uncounted.iter().map(|range| pick(range).to_string()).collect();
+        format!("'{{{}}}'::int8[]", ids.join(","))
+    };
+    let (lo, hi) = (list(|r| r.0), list(|r| r.1));
+    format!(
+        "(done IS TRUE AND ({new}) IS NOT TRUE AND NOT EXISTS (SELECT FROM unnest({lo}, {hi}) AS uncounted (lo, hi) \
+         WHERE execution.id BETWEEN uncounted.lo AND uncounted.hi))"
+    )
+}
+
 /// Where the ids of a source come from: see [`crate::ledger::rewind::Sequence`] for the columns.
 ///
-/// `pg_depend` leads from the sequence to the table that owns it, also for an identity column.
+/// `pg_depend` leads from the sequence to the table that owns it, also for an identity column. Like the sequence itself,
+/// its functions show what is there now, and not what the transaction's snapshot has.
 pub fn sequence(name: &str) -> String {
     let name_literal = literal(name);
     format!(
         "SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END::int8, c.oid::int8, \
-         c.relfilenode::int8, t.relfilenode::int8 FROM {name} AS s CROSS JOIN pg_class AS c \
+         pg_relation_filenode(c.oid)::int8, pg_relation_filenode(t.oid)::int8 FROM {name} AS s CROSS JOIN pg_class AS c \
          LEFT JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid \
          AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') \
          LEFT JOIN pg_class AS t ON t.oid = d.refobjid WHERE c.oid = {name_literal}::regclass"

@@ -31,11 +31,29 @@ pub enum Rewind {
     SetBack,
 }
 
+/// Which rows have been counted before, when ids started again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// Rows that were done by then have been, in seconds since the epoch; so have those of no possible time.
+    pub until: f64,
+    /// Inclusive ranges of ids that had not been counted, whatever the time of their rows.
+    pub uncounted: Vec<(i64, i64)>,
+}
+
+/// Each row is compared with so many ranges.
+const MAX_UNCOUNTED: usize = 1_000;
+
 impl Sequence {
     /// Whether ids started again since `last` was seen, and how.
+    ///
+    /// Ids that have passed the old ones by now are recognised by the files: RESTART IDENTITY gives both the sequence and
+    /// the table a new one. So can maintenance that rewrites both, hence nothing is taken for new there but by its time.
     pub fn rewound(&self, last: &Self) -> Option<Rewind> {
+        // A partitioned table has no file of its own.
+        let is_table_new = self.table_file != last.table_file || self.table_file.is_none();
+        let is_new = self.oid != last.oid || (self.file != last.file && is_table_new);
         if self.last >= last.last {
-            return None;
+            return is_new.then_some(Rewind::SetBack);
         }
         let truncated = self.oid == last.oid && self.file != last.file && self.table_file != last.table_file;
         Some(if truncated { Rewind::Truncated } else { Rewind::SetBack })
@@ -46,14 +64,27 @@ impl Ledger {
     /// Reads the whole table anew, because its ids started again. Totals stay.
     ///
     /// After a truncation every row there is counted. Otherwise rows that were done at the time of the last poll
-    /// (`read_at`, in seconds since the epoch) have been counted; all others are counted as they are seen done.
+    /// (`read_at`, in seconds since the epoch) have been counted, but for those under ids that no poll had seen done; all
+    /// others are counted as they are seen done.
     pub fn rewind(&mut self, how: Rewind, read_at: f64) {
         self.rewinds += 1;
-        self.forget_ids();
-        self.known_until = match how {
-            Rewind::Truncated => None,
-            Rewind::SetBack => Some(self.known_until.unwrap_or(read_at)),
+        self.known = match (how, self.known.take()) {
+            (Rewind::Truncated, _) => None,
+            (Rewind::SetBack, None) => Some(Known { until: read_at, uncounted: self.uncounted() }),
+            // In the middle of reading anew nobody knows which ids have been counted.
+            (Rewind::SetBack, Some(known)) => Some(Known { until: known.until, uncounted: Vec::new() }),
         };
+        self.forget_ids();
+    }
+
+    /// The ids that had not been counted, the largest ones if there are too many.
+    fn uncounted(&self) -> Vec<(i64, i64)> {
+        let gaps = self.gaps.iter().chain(self.abandoned.iter()).map(|gap| (gap.lo, gap.hi));
+        let tail = self.high.and_then(|high| Some((high.checked_add(1)?, i64::MAX)));
+        let mut ranges: Vec<_> = gaps.chain(self.open.iter().map(|&id| (id, id))).chain(tail).collect();
+        ranges.sort_unstable_by(|a, b| b.cmp(a));
+        ranges.truncate(MAX_UNCOUNTED);
+        ranges
     }
 
     /// Counts the whole table anew, because it is in another database: totals become the larger of the old and the new.
@@ -90,7 +121,7 @@ impl Ledger {
     pub(super) fn complete_rebuild(&mut self) {
         let floor = std::mem::take(&mut self.floor);
         raise_sets(&mut self.sets, floor, &self.shape);
-        self.known_until = None;
+        self.known = None;
         self.complete = true;
     }
 }
@@ -146,12 +177,20 @@ mod tests {
     const SEEN: Sequence = Sequence { last: 100, oid: 1, file: 1, table_file: Some(2) };
 
     #[test]
-    fn only_a_smaller_number_is_a_rewind() {
+    fn a_smaller_number_and_new_files_are_a_rewind() {
         assert_eq!(SEEN.rewound(&SEEN), None);
+        // ALTER SEQUENCE and VACUUM FULL, one without the other.
         assert_eq!(Sequence { last: 101, file: 9, ..SEEN }.rewound(&SEEN), None);
+        assert_eq!(Sequence { last: 101, table_file: Some(9), ..SEEN }.rewound(&SEEN), None);
         assert_eq!(Sequence { last: 3, file: 9, table_file: Some(9), ..SEEN }.rewound(&SEEN), Some(Rewind::Truncated));
         assert_eq!(Sequence { last: 3, file: 9, ..SEEN }.rewound(&SEEN), Some(Rewind::SetBack));
         assert_eq!(Sequence { last: 3, oid: 9, ..SEEN }.rewound(&SEEN), Some(Rewind::SetBack));
+        // Ids that have passed the old ones by now.
+        assert_eq!(Sequence { last: 101, file: 9, table_file: Some(9), ..SEEN }.rewound(&SEEN), Some(Rewind::SetBack));
+        assert_eq!(Sequence { last: 101, oid: 9, ..SEEN }.rewound(&SEEN), Some(Rewind::SetBack));
+        let partitioned = Sequence { table_file: None, ..SEEN };
+        assert_eq!(partitioned.rewound(&partitioned), None);
+        assert_eq!(Sequence { file: 9, ..partitioned }.rewound(&partitioned), Some(Rewind::SetBack));
     }
 
     #[test]
@@ -159,7 +198,7 @@ mod tests {
         let mut ledger = Ledger::new(shape());
         poll(&mut ledger, &[1, 2, 3], &[]);
         ledger.rewind(Rewind::Truncated, 50.0);
-        assert_eq!(ledger.probe(0, 100).known_until, None);
+        assert_eq!(ledger.probe(0, 100).known, None);
         assert_eq!((poll(&mut ledger, &[1], &[]), total(&ledger)), (1, 4));
     }
 
@@ -168,9 +207,10 @@ mod tests {
         let mut ledger = Ledger::new(shape());
         poll(&mut ledger, &[1, 2, 3], &[]);
         ledger.rewind(Rewind::SetBack, 50.0);
-        assert_eq!(ledger.probe(0, 100).known_until, Some(50.0));
+        let known = Known { until: 50.0, uncounted: vec![(4, i64::MAX), (i64::MIN, 0)] };
+        assert_eq!(ledger.probe(0, 100).known, Some(known));
         assert_eq!((poll(&mut ledger, &[2], &[1]), total(&ledger)), (1, 4));
-        assert_eq!((ledger.probe(0, 100).known_until, ledger.high()), (None, Some(2)));
+        assert_eq!((ledger.probe(0, 100).known, ledger.high()), (None, Some(2)));
         assert_eq!((poll(&mut ledger, &[3], &[]), total(&ledger), ledger.rewinds()), (1, 5, 1));
     }
 

@@ -231,6 +231,52 @@ async fn a_sequence_that_is_set_back_while_the_exporter_is_down_is_noticed() {
 }
 
 #[tokio::test]
+async fn ids_that_start_again_and_pass_the_old_ones_are_noticed() {
+    let (database, state) = (Database::new().await, State::new());
+    insert(&database, "org/a", 5).await;
+    let mut exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("the history", |m| total(m) == 5.0).await;
+    exporter.kill9().await;
+    database.batch("TRUNCATE validation_executions RESTART IDENTITY").await;
+    insert(&database, "org/a", 12).await;
+    let exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("five and twelve", |m| total(m) == 17.0).await;
+    // Maintenance that rewrites both files makes no row new.
+    database.batch("VACUUM FULL validation_executions").await;
+    database.batch("ALTER SEQUENCE validation_executions_id_seq CACHE 2").await;
+    exporter.wait_polls(3).await;
+    insert(&database, "org/a", 1).await;
+    let metrics = exporter.wait_for("one more", |m| total(m) >= 18.0).await;
+    assert_eq!(total(&metrics), 18.0);
+}
+
+#[tokio::test]
+async fn a_sequence_set_to_the_largest_id_changes_no_count() {
+    let (database, state) = (Database::new().await, State::new());
+    insert(&database, "org/a", 5).await;
+    let repo = database.repository("org/a").await;
+    for never in ["'infinity'", "timezone('UTC', now()) + interval '1 day'"] {
+        database.insert(Validation { completed_at: never.into(), ..Validation::completed(repo, "{}") }).await;
+    }
+    let exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("the history", |m| total(m) == 7.0).await;
+    // One row whose transaction takes its time, one that is counted meanwhile, one that never comes.
+    let late = database.client().await;
+    late.batch_execute("BEGIN").await.unwrap();
+    late.batch_execute(&String::from(Validation::completed(repo, "{}"))).await.unwrap();
+    insert(&database, "org/a", 1).await;
+    database.batch(&format!("BEGIN; {}; ROLLBACK", String::from(Validation::completed(repo, "{}")))).await;
+    exporter.wait_for("the row in between", |m| total(m) == 8.0).await;
+    exporter.wait_polls(2).await;
+    let back = "SELECT setval('validation_executions_id_seq', (SELECT max(id) FROM validation_executions)); COMMIT";
+    late.batch_execute(back).await.unwrap();
+    exporter.wait_for("the late row", |m| m.sum("rsolv_exporter_rewinds_total", &[]) == 1.0 && total(m) >= 9.0).await;
+    insert(&database, "org/a", 1).await;
+    exporter.wait_for("one more", |m| total(m) >= 10.0).await;
+    assert_eq!(total(&exporter.wait_polls(3).await), 10.0);
+}
+
+#[tokio::test]
 async fn another_server_is_recognised_and_totals_become_the_larger_of_both() {
     let other = Cluster::start(&[]).unwrap();
     let (first, second) = (Database::new().await, Database::on(&other).await);
