@@ -121,8 +121,8 @@ async fn compare(options: &Options) -> Result<Report> {
             tail::flood(&db, repositories, options.flood, &mut report).await?;
         }
     }
-    report.section("The exporter itself");
-    for series in [2_000, 100_000] {
+    for series in [2_000, 10_000, 100_000] {
+        report.section(format!("The exporter itself, {} series", short(series)));
         footprint::measure(&cluster, series, &mut report).await?;
     }
     Ok(report)

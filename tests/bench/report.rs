@@ -79,6 +79,17 @@ impl Report {
         self.push([what.to_owned(), ours, other, shown(ratio), format!("{bound}{mark}")]);
     }
 
+    /// Adds a line with a goal, if there is one, for what was measured itself; `more` says what belongs to it.
+    pub fn bound(&mut self, what: &str, value: f64, unit: &str, more: &str, most: Option<f64>) {
+        let ours = if value < 1.0 { format!("{value:.3}") } else { format!("{value:.1}") };
+        let goal = most.map_or(String::new(), |most| {
+            self.goals += 1;
+            self.met += usize::from(value <= most);
+            format!("≤ {most} {unit} {}", if value <= most { '✓' } else { '✗' })
+        });
+        self.push([what.to_owned(), format!("{ours} {unit}"), more.to_owned(), String::new(), goal]);
+    }
+
     /// Adds what a reader has to know, once.
     pub fn note(&mut self, text: impl Into<String>) {
         let text = text.into();
