@@ -1,4 +1,4 @@
-//! The README names the tests that prove its promises: they exist.
+//! The README and doc/speed.md name the tests that prove what they say: they exist.
 
 use std::fs;
 use std::path::Path;
@@ -22,15 +22,18 @@ fn every_test_it_names_exists() {
     let mut all = String::new();
     code(&root.join("src"), &mut all);
     code(&root.join("tests/integration"), &mut all);
-    let promises = readme.lines().skip_while(|line| !line.starts_with("| promise |")).skip(2);
-    let names: Vec<&str> = promises
-        .take_while(|line| line.starts_with('|'))
-        .flat_map(|line| line.rsplit(" | ").next().unwrap_or_default().split('`').skip(1).step_by(2))
-        .collect();
-    assert!(names.len() > 20, "{names:?}");
+    let speed = fs::read_to_string(root.join("doc/speed.md")).unwrap();
+    let named = |text: &'_ str, head: &str| -> Vec<String> {
+        let rows = text.lines().skip_while(|line| !line.starts_with(head)).skip(2).take_while(|l| l.starts_with('|'));
+        let last = rows.map(|line| line.rsplit(" | ").next().unwrap_or_default());
+        last.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+    };
+    let (promises, counts) = (named(&readme, "| promise |"), named(&speed, "| count |"));
+    assert!(promises.len() > 20 && counts.len() > 5, "{promises:?} {counts:?}");
+    let names: Vec<String> = promises.into_iter().chain(counts).collect();
     for name in names {
         let test = name.rsplit("::").next().unwrap();
         let is_there = all.contains(&format!("fn {test}(")) || all.contains(&format!("mod {test};"));
-        assert!(is_there, "README.md names the test {name}, which is not there");
+        assert!(is_there, "README.md or doc/speed.md names the test {name}, which is not there");
     }
 }
