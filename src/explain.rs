@@ -65,8 +65,10 @@ async fn number(settings: &Settings, question: &Question<'_>, ledgers: &Ledgers)
             Ok(Some(compared)) => match compared.difference() {
                 Some(difference) => say(&format!(
                     "The state file has {}, the rows that it counted and that are still there give {}:\n\
-                     -- {difference} of it is from rows that were deleted or changed after they were counted.",
-                    compared.counted, compared.there
+                     -- {difference} of it is from {}.",
+                    compared.counted,
+                    compared.there,
+                    compared.cause()
                 )),
                 None => say("The state file has the same number: no row that was counted is gone."),
             },

@@ -69,6 +69,8 @@ pub struct Comparison {
     pub counted: f64,
     /// From the rows that the ledger has counted and that are still there.
     pub there: f64,
+    /// Whether the question is about rows that the ledger has counted as [`OVERFLOW`], or can be.
+    overflow: bool,
 }
 
 impl Comparison {
@@ -76,6 +78,21 @@ impl Comparison {
     pub fn difference(&self) -> Option<f64> {
         let difference = self.counted - self.there;
         (difference.abs() > 1e-9 * self.counted.abs().max(self.there.abs())).then_some(difference)
+    }
+
+    /// Which rows make the difference.
+    pub fn cause(&self) -> &'static str {
+        match (self.overflow, self.counted < self.there) {
+            (false, _) => "rows that were deleted or changed after they were counted",
+            (true, false) => {
+                "rows that were deleted or changed after they were counted, or whose labels got series of their own \
+                 when series.limit was raised"
+            }
+            (true, true) => {
+                "rows that were counted under __overflow__ before series.limit was raised, or changed after they were \
+                 counted"
+            }
+        }
     }
 }
 
@@ -120,7 +137,10 @@ pub async fn compare(
     let last = rows.last().and_then(|row| row.get(row.len() - 1)).unwrap_or("0");
     let broken = |_| Failure::new(Reason::Decode, "the sum over the rows of the table is no number");
     let there = last.parse().map_err(broken)?;
-    Ok(Some(Comparison { counted: of_ledger(session, question, ledger).await?, there }))
+    let counted = of_ledger(session, question, ledger).await?;
+    // Labels with a set of their own lack what was folded before; what has more than its rows is the overflow set.
+    let about = || counted < there || question.matchers.iter().any(|m| m.value.contains(OVERFLOW));
+    Ok(Some(Comparison { counted, there, overflow: ledger.overflowed() > 0 && about() }))
 }
 
 /// PostgreSQL applies the conditions, so that regular expressions mean the same as for rows.

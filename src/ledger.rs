@@ -287,11 +287,13 @@ impl Ledger {
     /// The labels themselves, or those of the overflow set when they are new and no more sets are allowed.
     ///
     /// The decision is for life: a set that exists keeps its labels, one that was folded never gets a set of its own.
+    /// Which labels were folded is not kept; so when the table is recounted and some were, all without a set are.
     fn fold(&self, labels: Labels) -> Labels {
-        if self.sets.contains_key(&labels) || self.own_sets() < self.shape.limit {
+        if self.sets.contains_key(&labels) {
             return labels;
         }
-        vec![OVERFLOW.to_owned(); labels.len()]
+        let overflow = vec![OVERFLOW.to_owned(); labels.len()];
+        if self.own_sets() < self.shape.limit && !self.floor.contains_key(&overflow) { labels } else { overflow }
     }
 
     fn own_sets(&self) -> usize {
@@ -447,6 +449,33 @@ pub(super) mod tests {
         let names: Vec<_> = ledger.sets().keys().map(|l| l[0].as_str()).collect();
         assert_eq!(names, [OVERFLOW, "a", "b"]);
         assert_eq!((ledger.overflowed(), ledger.rows()), (2, 5));
+    }
+
+    #[test]
+    fn a_recount_folds_what_was_folded_in_whatever_order_it_comes() {
+        let mut ledger = Ledger::new(shape(2));
+        poll(&mut ledger, vec![done("a", &[1]), done("b", &[2]), done("c", &[3, 4])]).unwrap();
+        let totals = |l: &Ledger| -> BTreeMap<String, u64> {
+            let total = |set: &Set| set.cells.values().map(|cell| cell.counts[0]).sum();
+            l.sets().iter().map(|(labels, set)| (labels[0].clone(), total(set))).collect()
+        };
+        let before = totals(&ledger);
+        for limit in [2, 10] {
+            let mut recounted = Ledger::with_floor(shape(limit), ledger.sets().clone());
+            poll(&mut recounted, vec![done("c", &[3, 4]), done("b", &[2]), done("a", &[1])]).unwrap();
+            assert_eq!(totals(&recounted), before, "with the limit {limit}");
+            poll(&mut recounted, vec![done("d", &[5])]).unwrap();
+            assert_eq!(totals(&recounted).contains_key("d"), limit == 10, "with the limit {limit}");
+        }
+        ledger.rebuild();
+        poll(&mut ledger, vec![done("c", &[3, 4]), done("b", &[2]), done("a", &[1])]).unwrap();
+        assert_eq!(totals(&ledger), before);
+        // Without any that was folded, new labels share the limit with the old ones.
+        let mut ledger = Ledger::new(shape(2));
+        poll(&mut ledger, vec![done("a", &[1])]).unwrap();
+        ledger.rebuild();
+        poll(&mut ledger, vec![done("c", &[3]), done("b", &[2]), done("a", &[1])]).unwrap();
+        assert_eq!(totals(&ledger).into_keys().collect::<Vec<_>>(), [OVERFLOW, "a", "c"]);
     }
 
     #[test]

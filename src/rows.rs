@@ -124,8 +124,9 @@ async fn note(
         Ok(compared) => notes.extend(compared.and_then(|compared| {
             let difference = compared.difference()?;
             Some(format!(
-                "{difference} of the {} that the state file has is from rows that were deleted or changed after they were counted",
-                compared.counted
+                "{difference} of the {} that the state file has is from {}",
+                compared.counted,
+                compared.cause()
             ))
         })),
         Err(failure) => notes.push(format!("how many counted rows are gone is not known: {failure}")),

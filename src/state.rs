@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::Position;
 use crate::ledger::rewind::Sequence;
 use crate::ledger::{Ledger, Sets, Shape};
-use crate::source::Source;
+use crate::source::{Kind, Source};
 
 /// Raised when an older program could not read what a newer one wrote.
 const VERSION: u32 = 1;
@@ -63,10 +63,20 @@ impl Fingerprint {
         let rows = format!("{:?}{:?}{:?}{:?}", source.sql, source.labels, source.by, source.missing);
         let value = |i: usize| format!("{:?}", source.values[i]);
         let count = |c: &crate::source::Count| format!("{:?} {:?} {:?}", c.value.map(value), c.le, c.only);
+        let mut counts: Vec<String> = source.counts.iter().map(count).collect();
+        let mut sums: Vec<String> = source.sums.iter().map(|s| format!("{} {:?}", value(s.value), s.only)).collect();
+        // A histogram is one: buckets of before beside new ones would not be cumulative.
+        for metric in &source.metrics {
+            if let Kind::Histogram { buckets, first, sum } = &metric.kind {
+                let of = format!(" of {buckets:?}");
+                counts[*first..=*first + buckets.len()].iter_mut().for_each(|count| count.push_str(&of));
+                sums[*sum].push_str(&of);
+            }
+        }
         Self {
             rows: crc32fast::hash(rows.as_bytes()),
-            counts: source.counts.iter().map(count).collect(),
-            sums: source.sums.iter().map(|s| format!("{} {:?}", value(s.value), s.only)).collect(),
+            counts,
+            sums,
             values: source.values.iter().map(|v| format!("{v:?}")).collect(),
         }
     }
@@ -77,7 +87,7 @@ impl Fingerprint {
 pub enum Resumed {
     /// All of it: the definition is the same.
     Whole(Ledger),
-    /// The rows are the same ones, some metrics are not: a rebuild, in which unchanged totals do not fall.
+    /// The rows are the same ones, some metrics are not: a rebuild, in which totals of unchanged metrics do not fall.
     Partly(Ledger),
     /// Nothing: other rows, or other labels.
     Nothing(Ledger),
@@ -299,13 +309,31 @@ mod tests {
         ledger.apply(&Probe { limit: 10, ..Probe::default() }, vec![group], 0).unwrap();
         counted.ledger = Arc::new(ledger);
 
-        let mut wider = source.clone();
-        wider.counts.insert(1, crate::source::Count { value: Some(0), le: Some(7.0), only: None });
-        let Resumed::Partly(mut ledger) = counted.resume(&wider, wider.shape(10)) else { panic!("rows are the same") };
-        // The table is empty by now: what cannot be recounted stays what it was.
+        let buckets = |source: &Source, value: &str| {
+            let named = |m: &&crate::source::Metric| m.name.contains(value);
+            let metric = source.metrics.iter().filter(|m| matches!(m.kind, Kind::Histogram { .. })).find(named);
+            let Some(Kind::Histogram { buckets, first, sum }) = metric.map(|m| m.kind.clone()) else {
+                panic!("{value}")
+            };
+            (first..=first + buckets.len(), sum)
+        };
+        let toml = include_str!("../queries/validation_executions.toml");
+        let toml = toml.replace("buckets = [1000, 5000,", "buckets = [1000, 2000, 5000,");
+        let files = (source.name.clone(), source.sql.clone(), toml);
+        let wider = &Source::parse(vec![files], "queries").unwrap()[0];
+        let Resumed::Partly(mut ledger) = counted.resume(wider, wider.shape(10)) else { panic!("rows are the same") };
+        // The table is empty by now: what cannot be recounted stays what it was, but for the changed histogram.
         ledger.apply(&Probe { limit: 10, ..Probe::default() }, Vec::new(), 0).unwrap();
         let cell = ledger.sets().values().flat_map(|set| set.cells.values()).max_by_key(|cell| cell.counts[0]).unwrap();
-        assert_eq!(cell.counts[..4], [1, 0, 2, 3], "rows, the new bucket, the first old ones");
+        assert_eq!(cell.counts[0], 1, "rows");
+        let (changed, sum) = buckets(wider, "duration");
+        assert!(cell.counts[changed.clone()].iter().all(|&n| n == 0), "{:?}", cell.counts);
+        let zero: Vec<usize> = (0..cell.sums.len()).filter(|&i| cell.sums[i] == 0.0).collect();
+        assert_eq!(zero, [sum]);
+        let all = 1..=source.counts.len() as u64;
+        let kept = all.filter(|n| !buckets(source, "duration").0.contains(&(*n as usize - 1)));
+        let others = (0..cell.counts.len()).filter(|i| !changed.contains(i)).map(|i| cell.counts[i]);
+        assert_eq!(others.collect::<Vec<_>>(), kept.collect::<Vec<_>>());
         let other = Source { sql: format!("{} WHERE true", source.sql), ..source.clone() };
         assert!(matches!(saved.resume(&other, shape), Resumed::Nothing(_)));
     }

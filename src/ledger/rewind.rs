@@ -92,22 +92,21 @@ impl Ledger {
         let mut floor = std::mem::take(&mut self.sets);
         raise_sets(&mut floor, std::mem::take(&mut self.floor), &self.shape);
         *self = Self {
-            floor,
             newest: self.newest,
-            rows: 0,
-            rejected: vec![0; self.shape.values],
             overflowed: self.overflowed,
             gaps_dropped: self.gaps_dropped,
             drift: self.drift,
             rewinds: self.rewinds,
-            shape: std::mem::take(&mut self.shape),
-            ..Self::default()
+            ..Self::with_floor(std::mem::take(&mut self.shape), floor)
         };
     }
 
-    /// An empty ledger whose totals will not be below these.
+    /// An empty ledger whose totals will not be below these. Their sets are there from the start, at 0: they keep their
+    /// labels, and new ones count against the limit beside them.
     pub fn with_floor(shape: Shape, floor: Sets) -> Self {
-        Self { floor, ..Self::new(shape) }
+        let empty = |low: &Arc<Set>| Arc::new(Set::new(&shape, low.birth, low.created));
+        let sets = floor.iter().map(|(labels, low)| (labels.clone(), empty(low))).collect();
+        Self { sets, floor, ..Self::new(shape) }
     }
 
     fn forget_ids(&mut self) {

@@ -49,7 +49,7 @@ impl Poller {
                 Resumed::Partly(ledger) => {
                     tracing::warn!(
                         source = name,
-                        "its metrics changed: counted anew from the table, no unchanged total falls"
+                        "its metrics changed: counted anew from the table; unchanged counters and histograms do not fall"
                     );
                     ledger
                 }

@@ -239,3 +239,29 @@ async fn rows_counted_under_overflow_are_told_by_the_state() {
     let last = output.trim_end().rsplit(['|', '\n']).next().map(str::to_owned);
     assert_eq!(last, Some(folded.to_string()), "{output}");
 }
+
+#[tokio::test]
+async fn a_raised_limit_is_named_where_rows_were_counted_under_overflow() {
+    let db = Database::new().await;
+    let url = reader(&db).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    for (name, rows, limit) in [("org/first", 1, "1"), ("org/folded", 4, "1"), ("org/folded", 1, "10")] {
+        let repo = db.repository(name).await;
+        for _ in 0..rows {
+            db.insert(Validation::completed(repo, "{}")).await;
+        }
+        save_state(&url, &path, &[("series.limit", limit)]).await;
+    }
+    let state = ["--state.file", path.to_str().unwrap()];
+    for (repo, said) in [
+        ("org/folded", "-4 of it is from rows that were counted under __overflow__ before series.limit was raised"),
+        ("__overflow__", "4 of it is from rows that were deleted or changed after they were counted, or whose labels"),
+        ("org/first", "no row that was counted is gone"),
+    ] {
+        let selector = format!("rsolv_validation_executions_total{{repo=\"{repo}\"}}");
+        let sql = run(&[&["sql", &selector, "--database.url", &url][..], &state].concat()).await;
+        let sql = String::from_utf8(sql.stdout).unwrap();
+        assert!(sql.contains(said), "{repo}: {sql}");
+    }
+}

@@ -137,7 +137,9 @@ async fn a_changed_definition_rebuilds_its_source_alone_and_unchanged_totals_do_
     }
     let flags = ["--queries.dir", queries.path().to_str().unwrap()];
     let repo = database.repository("org/a").await;
-    insert(&database, "org/a", 4).await;
+    for _ in 0..4 {
+        database.insert(Validation::completed(repo, "{}").took(Duration::from_secs(2))).await;
+    }
     database.insert(Mitigation::completed(repo, r#"{"trust_score": 85}"#)).await;
     let mut exporter = state.exporter(&database, &flags).await;
     exporter.wait_for("the history", |m| total(m) == 4.0).await;
@@ -147,12 +149,16 @@ async fn a_changed_definition_rebuilds_its_source_alone_and_unchanged_totals_do_
     database.batch("DELETE FROM validation_executions WHERE id <= 3; DELETE FROM mitigation_executions").await;
     let toml = queries.path().join("validation_executions.toml");
     let text = fs::read_to_string(&toml).unwrap();
-    fs::write(&toml, text.replace("buckets = [1000, 5000,", "buckets = [1000, 2000, 5000,")).unwrap();
+    fs::write(&toml, text.replace("buckets = [1000, 5000,", "buckets = [1000, 5000, 7000,")).unwrap();
     let exporter = state.exporter(&database, &flags).await;
     let metrics = exporter.wait_for("data", |m| m.matching(TOTAL, &[]).next().is_some()).await;
     assert_eq!(total(&metrics), 4.0, "an unchanged counter goes on");
-    assert_eq!(metrics.sum("rsolv_validation_duration_milliseconds_count", &[]), 4.0);
-    assert_eq!(metrics.sum("rsolv_validation_duration_milliseconds_bucket", &[("le", "2000")]), 0.0);
+    let duration = |part: &str, labels: &[(&str, &str)]| {
+        metrics.sum(&format!("rsolv_validation_duration_milliseconds_{part}"), labels)
+    };
+    let buckets = ["1000", "5000", "7000", "10000", "+Inf"].map(|le| duration("bucket", &[("le", le)]));
+    assert_eq!(buckets, [0.0, 1.0, 1.0, 1.0, 1.0], "the changed histogram is what the table gives");
+    assert_eq!((duration("count", &[]), duration("sum", &[])), (1.0, 2000.0));
     assert_eq!(metrics.sum("rsolv_mitigation_trust_score_value_sum", &[]), 85.0, "the other source is untouched");
     let log = exporter.log();
     assert!(log.contains("its metrics changed") && log.contains("goes on from the state"), "{log}");
