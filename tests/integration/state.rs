@@ -99,7 +99,7 @@ async fn killed_at_any_moment_nothing_falls_is_lost_or_counted_twice() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_is_said_and_counted_anew() {
+async fn what_is_damaged_is_said_kept_aside_and_counted_anew() {
     let (database, state) = (Database::new().await, State::new());
     insert(&database, "org/a", 5).await;
     let mut exporter = state.exporter(&database, &[]).await;
@@ -109,19 +109,50 @@ async fn what_is_damaged_is_said_and_counted_anew() {
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
     let newer = String::from_utf8_lossy(&good).replacen("state 1 ", "state 2 ", 1).into_bytes();
+    let aside = format!("{}.bad", state.path.display());
     for (bytes, said) in [
         (good[..good.len() / 2].to_vec(), "its length or checksum is wrong"),
         (Vec::new(), "it has no head line"),
         (flipped, "its length or checksum is wrong"),
         (b"hello\n{}".to_vec(), "its head line is none of ours"),
         (newer, "was written by another version of rsolv-exporter (state version 2, not 1)"),
+        (with_one_count_less(&good), "validation_executions has too few or too many numbers"),
     ] {
-        fs::write(&state.path, bytes).unwrap();
+        fs::write(&state.path, &bytes).unwrap();
         let mut exporter = state.exporter(&database, &[]).await;
         exporter.wait_for("the recount", |m| total(m) == 5.0).await;
         assert!(exporter.log().contains(said), "{said}:\n{}", exporter.log());
+        assert!(exporter.log().contains(&aside), "{aside}:\n{}", exporter.log());
+        assert_eq!(fs::read(&aside).unwrap(), bytes, "{said}: kept as it was");
         exporter.terminate().await;
     }
+}
+
+/// A state file whose checksum is right, and in which the first list of counts lacks its last one.
+fn with_one_count_less(good: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(good);
+    let (_, json) = text.split_once('\n').expect("a head line");
+    let at = json.find("\"counts\":[5").expect("the counts of five rows");
+    let end = at + json[at..].find(']').expect("their end");
+    let last = json[..end].rfind(',').expect("more than one");
+    let json = format!("{}{}", &json[..last], &json[end..]);
+    let head = format!("rsolv-exporter state 1 crc32 {:08x} bytes {}\n", crc32fast::hash(json.as_bytes()), json.len());
+    (head + &json).into_bytes()
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_replaced() {
+    let (database, state) = (Database::new().await, State::new());
+    // Root may read every file, but no folder as one.
+    fs::create_dir(&state.path).unwrap();
+    let path = state.path.to_str().unwrap();
+    let own = ["--web.listen-address", "127.0.0.1:0", "--state.file", path];
+    let output = run(&[&["--database.url", &database.url()], &own[..]].concat()).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&format!("state.file {path}: cannot be read: ")), "{said}");
+    assert!(said.contains("let the exporter's user read it, or move it away"), "{said}");
+    assert!(state.path.is_dir() && !fs::exists(format!("{path}.bad")).unwrap());
 }
 
 #[tokio::test]
