@@ -242,6 +242,24 @@ async fn a_truncated_table_that_starts_its_ids_again_is_counted_again() {
 }
 
 #[tokio::test]
+async fn while_it_waits_for_a_table_it_does_not_hold_the_sequence() {
+    let (database, state) = (Database::new().await, State::new());
+    insert(&database, "org/a", 10).await;
+    let exporter = state.exporter(&database, &["--database.lock-timeout", "25s"]).await;
+    exporter.wait_for("the history", |m| total(m) == 10.0).await;
+    let client = database.client().await;
+    client.batch_execute("BEGIN; LOCK TABLE validation_executions").await.unwrap();
+    database
+        .wait_until("EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'validation_executions'::regclass)")
+        .await;
+    let held = "SELECT count(*) FROM pg_locks WHERE relation = 'validation_executions_id_seq'::regclass";
+    assert_eq!(database.value(held).await, "0", "TRUNCATE would wait for the exporter, and the exporter for it");
+    client.batch_execute("TRUNCATE validation_executions RESTART IDENTITY; COMMIT").await.unwrap();
+    insert(&database, "org/a", 3).await;
+    exporter.wait_for("ten and three", |m| total(m) == 13.0).await;
+}
+
+#[tokio::test]
 async fn a_sequence_that_is_set_back_while_the_exporter_is_down_is_noticed() {
     let (database, state) = (Database::new().await, State::new());
     insert(&database, "org/a", 10).await;
