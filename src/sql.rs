@@ -140,6 +140,11 @@ fn counted_before(known: &Known) -> String {
     )
 }
 
+/// Locks what the SELECT reads, against changes of the tables themselves, without reading it.
+pub fn locks(source: &Source) -> String {
+    format!("SELECT FROM (\n{}\n) AS execution LIMIT 0", source.sql)
+}
+
 /// Where the ids of a source come from: see [`crate::ledger::rewind::Sequence`] for the columns.
 ///
 /// `pg_depend` leads from the sequence to the table that owns it, also for an identity column. Like the sequence itself,

@@ -107,6 +107,14 @@ impl Saved {
         Resumed::Partly(Ledger::with_floor(shape, floor))
     }
 
+    /// Whether every combination of labels has as many numbers as the definition that they were saved with.
+    fn is_whole(&self) -> bool {
+        let Fingerprint { counts, sums, values, .. } = &*self.fingerprint;
+        let mut cells = self.ledger.sets().values().flat_map(|set| set.cells.values());
+        self.ledger.rejected().len() == values.len()
+            && cells.all(|cell| cell.counts.len() == counts.len() && cell.sums.len() == sums.len())
+    }
+
     /// The saved totals, each where its measure stands now.
     fn floor(self, now: &Fingerprint) -> Sets {
         fn moved<T: Copy + Default>(saved: &[T], was: &[String], now: &[String]) -> Vec<T> {
@@ -142,6 +150,7 @@ pub enum LoadError {
 /// The place of the state, held for this process alone.
 #[derive(Debug)]
 pub struct StateFile {
+    /// What it was asked for, with links resolved: the link stays, the file behind it is replaced.
     path: PathBuf,
     /// Locked until it is closed; none when the folder cannot be written to, which saving will report.
     _lock: Option<File>,
@@ -150,6 +159,7 @@ pub struct StateFile {
 impl StateFile {
     /// Takes the place; fails when another process has it, or when there is no such folder.
     pub fn lock(path: &Path) -> io::Result<Self> {
+        let path = &resolved(path)?;
         let folder = folder(path);
         if !folder.is_dir() {
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no folder {}", folder.display())));
@@ -177,6 +187,13 @@ impl StateFile {
         &self.path
     }
 
+    /// Puts what is there aside, as `.bad` in place of an earlier one, so that saving does not replace it.
+    pub fn set_aside(&self) -> io::Result<PathBuf> {
+        let aside = PathBuf::from(format!("{}.bad", self.path.display()));
+        fs::rename(&self.path, &aside)?;
+        Ok(aside)
+    }
+
     /// Replaces what is saved.
     pub fn save(&self, state: &State) -> io::Result<()> {
         let (head, json) = encode(state)?;
@@ -199,6 +216,20 @@ impl StateFile {
 
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Follows symbolic links, also to a file that does not exist yet.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(target) => path = folder(&path).join(target),
+            // No link, or nothing: opening it will tell.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many symbolic links"))
 }
 
 /// Reads the state at `path`; needs no lock, since the file is only ever replaced as a whole.
@@ -233,7 +264,11 @@ fn decode(bytes: &[u8]) -> Result<State, LoadError> {
     if rest.join(" ") != expected {
         return Err(damaged("its length or checksum is wrong"));
     }
-    serde_json::from_slice(json).map_err(|e| LoadError::Damaged(e.to_string()))
+    let state: State = serde_json::from_slice(json).map_err(|e| LoadError::Damaged(e.to_string()))?;
+    match state.sources.iter().find(|(_, saved)| !saved.is_whole()) {
+        Some((name, _)) => Err(LoadError::Damaged(format!("{name} has too few or too many numbers"))),
+        None => Ok(state),
+    }
 }
 
 #[cfg(test)]
@@ -272,6 +307,37 @@ mod tests {
         assert!(
             StateFile::lock(&folder.path().join("no/state")).unwrap_err().to_string().contains("there is no folder")
         );
+    }
+
+    #[test]
+    fn a_link_stays_one_and_the_file_behind_it_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, file) = (folder.path().join("link"), folder.path().join("disk/state"));
+        fs::create_dir(folder.path().join("disk")).unwrap();
+        std::os::unix::fs::symlink("disk/state", &link).unwrap();
+        for _ in 0..2 {
+            let held = StateFile::lock(&link).unwrap();
+            assert_eq!(StateFile::lock(&file).unwrap_err().kind(), io::ErrorKind::WouldBlock, "it is one place");
+            held.save(&state()).unwrap();
+            assert_eq!(fs::read_link(&link).unwrap(), Path::new("disk/state"));
+            assert!(load(&file).is_ok() && load(&link).is_ok());
+        }
+        let round = folder.path().join("round");
+        std::os::unix::fs::symlink("round", &round).unwrap();
+        assert!(StateFile::lock(&round).unwrap_err().to_string().contains("too many symbolic links"));
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_their_definition_are_damage() {
+        let mut short = state();
+        for saved in short.sources.values_mut() {
+            let mut fingerprint = (*saved.fingerprint).clone();
+            fingerprint.values.push("one more".to_owned());
+            saved.fingerprint = Arc::new(fingerprint);
+        }
+        let (head, json) = encode(&short).unwrap();
+        let error = decode(&[head.as_bytes(), &json].concat()).unwrap_err().to_string();
+        assert_eq!(error, "is damaged: validation_executions has too few or too many numbers");
     }
 
     #[test]

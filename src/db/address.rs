@@ -199,6 +199,10 @@ type Parameters = Vec<(String, String)>;
 fn split_url(text: &str) -> Result<(String, Parameters), String> {
     let text = text.strip_prefix("ecto://").map_or_else(|| text.to_owned(), |rest| format!("postgres://{rest}"));
     let (base, query) = text.split_once('?').unwrap_or((&text, ""));
+    // The driver would end the password at the first, and the rest of it would be shown as the host or the database.
+    if base.matches('@').count() > 1 {
+        return Err("has more than one @: percent-encode each @ of the password as %40".to_owned());
+    }
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=').ok_or("a parameter in the URL has no value")?;
         Ok((decode(key)?, decode(value)?))
@@ -338,6 +342,16 @@ mod tests {
     }
 
     #[test]
+    fn an_at_sign_is_encoded_in_the_password() {
+        assert_eq!(
+            Address::parse("postgres://u:p@ss@h/d").err().as_deref(),
+            Some("has more than one @: percent-encode each @ of the password as %40")
+        );
+        let address = parse("postgres://u:p%40ss@h/d?application_name=a@b");
+        assert_eq!((address.config.get_password(), address.config.get_hosts().len()), (Some(&b"p@ss"[..]), 1));
+    }
+
+    #[test]
     fn no_error_quotes_a_value() {
         for text in [
             "postgres://app:s3cret@db:notaport/x",
@@ -351,6 +365,9 @@ mod tests {
             "postgres://u@h/d?target_session_attrs=s3cret",
             "postgres://u@h/d?sslrootcert=s3cret%zz",
             "postgres:///s3cret",
+            "postgres://u:Hunter@s3cret@127.0.0.1:1/db",
+            "postgres://u:Hunter@s3cret/s3cret@127.0.0.1:1/db",
+            "ecto://u:Hunter@s3cret@s3cret@h/db?pool_size=1",
         ] {
             let error = Address::parse(text).err().unwrap_or_else(|| panic!("{text} is accepted"));
             assert!(!error.contains("s3cret"), "{text}: {error}");

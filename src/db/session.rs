@@ -215,13 +215,20 @@ impl Session {
         else {
             return Ok(None);
         };
-        let row = self.one(&sql::sequence(name)).await?;
-        let wrong = |e| Failure::of_query(&e);
+        // Tables first: TRUNCATE … RESTART IDENTITY locks in this order too, and in the other one both could wait for
+        // each other.
+        let statement = format!("{}; {}", sql::locks(source), sql::sequence(name));
+        let rows = self.text(&statement).await.map_err(|failure| in_file(source, None, failure))?;
+        let number = |i: usize| -> Result<Option<&str>, Failure> {
+            let row = rows.first().ok_or_else(|| Failure::new(Reason::Decode, "the sequence has no row"))?;
+            row.try_get(i).map_err(|e| Failure::of_query(&e))
+        };
+        let wrong = |_| Failure::new(Reason::Decode, "the sequence's answer makes no sense");
         Ok(Some(Sequence {
-            last: row.try_get(0).map_err(wrong)?,
-            oid: row.try_get(1).map_err(wrong)?,
-            file: row.try_get(2).map_err(wrong)?,
-            table_file: row.try_get(3).map_err(wrong)?,
+            last: number(0)?.unwrap_or_default().parse().map_err(wrong)?,
+            oid: number(1)?.unwrap_or_default().parse().map_err(wrong)?,
+            file: number(2)?.unwrap_or_default().parse().map_err(wrong)?,
+            table_file: number(3)?.map(str::parse).transpose().map_err(wrong)?,
         }))
     }
 

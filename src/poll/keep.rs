@@ -17,19 +17,30 @@ pub struct Keeper {
 impl Poller {
     /// Takes the state file at `path` for this process and goes on from what it holds.
     ///
-    /// Fails only if another process has it or its folder does not exist: what cannot be used is said, and counted anew.
+    /// Fails if another process has it, its folder does not exist, or it cannot be read: it can hold what no table has
+    /// any more, and saving would replace it. What was read and cannot be used is said, put aside, and counted anew.
     pub fn keep_state(&mut self, path: &Path) -> io::Result<()> {
-        let file = StateFile::lock(path)
-            .map_err(|e| io::Error::new(e.kind(), format!("state.file {}: {e}", path.display())))?;
-        self.keeper = Some(Keeper { file: Arc::new(file), complained: false });
-        match state::load(path) {
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("state.file {}: {e}", path.display()));
+        let file = StateFile::lock(path).map_err(named)?;
+        match state::load(file.path()) {
             Ok(state) => self.resume(state),
             Err(LoadError::Absent) => tracing::info!(path = %path.display(), "there is no state yet: counting begins"),
-            Err(e) => tracing::warn!(
-                path = %path.display(),
-                "the state {e}; totals are counted anew from the tables, and rows deleted from them are not in it"
-            ),
+            Err(LoadError::Unreadable(e)) => {
+                let remedy = "let the exporter's user read it, or move it away to count anew from the tables";
+                return Err(named(io::Error::new(e.kind(), format!("cannot be read: {e}: {remedy}"))));
+            }
+            Err(e) => {
+                let aside = file.set_aside().map_err(|e| {
+                    named(io::Error::new(e.kind(), format!("cannot be used, nor renamed to .bad: {e}: move it away")))
+                })?;
+                tracing::warn!(
+                    path = %path.display(),
+                    kept = %aside.display(),
+                    "the state {e}; it is kept aside, totals are counted anew from the tables, and rows deleted from them are not in it"
+                );
+            }
         }
+        self.keeper = Some(Keeper { file: Arc::new(file), complained: false });
         Ok(())
     }
 

@@ -99,7 +99,7 @@ async fn killed_at_any_moment_nothing_falls_is_lost_or_counted_twice() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_is_said_and_counted_anew() {
+async fn what_is_damaged_is_said_kept_aside_and_counted_anew() {
     let (database, state) = (Database::new().await, State::new());
     insert(&database, "org/a", 5).await;
     let mut exporter = state.exporter(&database, &[]).await;
@@ -109,19 +109,50 @@ async fn what_is_damaged_is_said_and_counted_anew() {
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
     let newer = String::from_utf8_lossy(&good).replacen("state 1 ", "state 2 ", 1).into_bytes();
+    let aside = format!("{}.bad", state.path.display());
     for (bytes, said) in [
         (good[..good.len() / 2].to_vec(), "its length or checksum is wrong"),
         (Vec::new(), "it has no head line"),
         (flipped, "its length or checksum is wrong"),
         (b"hello\n{}".to_vec(), "its head line is none of ours"),
         (newer, "was written by another version of rsolv-exporter (state version 2, not 1)"),
+        (with_one_count_less(&good), "validation_executions has too few or too many numbers"),
     ] {
-        fs::write(&state.path, bytes).unwrap();
+        fs::write(&state.path, &bytes).unwrap();
         let mut exporter = state.exporter(&database, &[]).await;
         exporter.wait_for("the recount", |m| total(m) == 5.0).await;
         assert!(exporter.log().contains(said), "{said}:\n{}", exporter.log());
+        assert!(exporter.log().contains(&aside), "{aside}:\n{}", exporter.log());
+        assert_eq!(fs::read(&aside).unwrap(), bytes, "{said}: kept as it was");
         exporter.terminate().await;
     }
+}
+
+/// A state file whose checksum is right, and in which the first list of counts lacks its last one.
+fn with_one_count_less(good: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(good);
+    let (_, json) = text.split_once('\n').expect("a head line");
+    let at = json.find("\"counts\":[5").expect("the counts of five rows");
+    let end = at + json[at..].find(']').expect("their end");
+    let last = json[..end].rfind(',').expect("more than one");
+    let json = format!("{}{}", &json[..last], &json[end..]);
+    let head = format!("rsolv-exporter state 1 crc32 {:08x} bytes {}\n", crc32fast::hash(json.as_bytes()), json.len());
+    (head + &json).into_bytes()
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_replaced() {
+    let (database, state) = (Database::new().await, State::new());
+    // Root may read every file, but no folder as one.
+    fs::create_dir(&state.path).unwrap();
+    let path = state.path.to_str().unwrap();
+    let own = ["--web.listen-address", "127.0.0.1:0", "--state.file", path];
+    let output = run(&[&["--database.url", &database.url()], &own[..]].concat()).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&format!("state.file {path}: cannot be read: ")), "{said}");
+    assert!(said.contains("let the exporter's user read it, or move it away"), "{said}");
+    assert!(state.path.is_dir() && !fs::exists(format!("{path}.bad")).unwrap());
 }
 
 #[tokio::test]
@@ -214,6 +245,24 @@ async fn a_truncated_table_that_starts_its_ids_again_is_counted_again() {
     let rewinds = |source| metrics.value("rsolv_exporter_rewinds_total", &[("source", source)]);
     assert_eq!((rewinds("validation_executions"), rewinds("mitigation_executions")), (Some(1.0), Some(0.0)));
     assert!(exporter.log().contains("the ids started again"));
+}
+
+#[tokio::test]
+async fn while_it_waits_for_a_table_it_does_not_hold_the_sequence() {
+    let (database, state) = (Database::new().await, State::new());
+    insert(&database, "org/a", 10).await;
+    let exporter = state.exporter(&database, &["--database.lock-timeout", "25s"]).await;
+    exporter.wait_for("the history", |m| total(m) == 10.0).await;
+    let client = database.client().await;
+    client.batch_execute("BEGIN; LOCK TABLE validation_executions").await.unwrap();
+    database
+        .wait_until("EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'validation_executions'::regclass)")
+        .await;
+    let held = "SELECT count(*) FROM pg_locks WHERE relation = 'validation_executions_id_seq'::regclass";
+    assert_eq!(database.value(held).await, "0", "TRUNCATE would wait for the exporter, and the exporter for it");
+    client.batch_execute("TRUNCATE validation_executions RESTART IDENTITY; COMMIT").await.unwrap();
+    insert(&database, "org/a", 3).await;
+    exporter.wait_for("ten and three", |m| total(m) == 13.0).await;
 }
 
 #[tokio::test]

@@ -168,6 +168,19 @@ async fn wrong_usage_is_status_2() {
 }
 
 #[tokio::test]
+async fn a_password_with_an_at_sign_shows_nothing_of_itself() {
+    let url = "postgres://u:Hunter@TailOfSecret@127.0.0.1:1/db";
+    for command in ["serve", "check", "once"] {
+        let output = exporter::run(&[command, "--database.url", url]).await;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        assert!(said.contains("percent-encode each @ of the password as %40"), "{command}: {said}");
+        assert!(!said.contains("Hunter") && !said.contains("TailOfSecret"), "{command}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_is_not_there_is_status_1() {
     let db = Database::new().await;
     let nobody = "postgres://app:s3cret@127.0.0.1:1/x".to_owned();
