@@ -115,13 +115,17 @@ fn toml_string(text: &str) -> String {
 
 impl fmt::Display for Suggestion<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (values, since) = (&self.values, humantime::format_duration(self.since));
+        let (values, since) = (&self.values, spaced(self.since));
         let (Some(min), Some(max)) = (values.min(), values.max()) else {
             writeln!(f, "no values within {since}: nothing to go by")?;
             return self.notes.iter().try_for_each(|note| writeln!(f, "{note}"));
         };
-        writeln!(f, "{}: {} values within {since}, from {min} to {max}", self.question.selector, values.total())?;
+        let count = if values.total() == 1 { "1 value".to_owned() } else { format!("{} values", values.total()) };
+        writeln!(f, "{}: {count} within {since}, from {min} to {max}", self.question.selector)?;
         self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))?;
+        if max == 0.0 {
+            return writeln!(f, "All values are 0, which says nothing about bounds: today's can stay.");
+        }
         let above = |bounds: &[f64]| values.total() - bounds.last().map_or(0, |&bound| values.below(bound));
         let column = |name: &str| Column { name: name.to_owned(), right: true, cut: false };
         let columns = ["quantile", "exact", "today's", "error", "suggested", "error"].map(column);
@@ -146,6 +150,12 @@ impl fmt::Display for Suggestion<'_> {
         }
         f.write_str(&self.toml())
     }
+}
+
+/// A duration in the words of humantime, whose long units stand by themselves: "30 days 12h".
+fn spaced(duration: Duration) -> String {
+    let text = humantime::format_duration(duration).to_string();
+    ["year", "month", "day"].into_iter().fold(text, |text, unit| text.replace(unit, &format!(" {unit}")))
 }
 
 /// A number of four significant digits.

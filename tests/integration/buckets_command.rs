@@ -64,7 +64,25 @@ async fn since_reaches_further_back_and_nothing_is_an_error() {
     let none = format!("{METRIC}{{repo=\"none\"}}");
     let output = run(&["buckets", &none, "--database.url", &url]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no values within 30days"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no values within 30 days"), "{output:?}");
     let output = run(&["buckets", "rsolv_validation_executions_total", "--database.url", &url]).await;
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn zeros_say_nothing_about_bounds() {
+    let db = Database::new().await;
+    let repo = db.repository("org/app").await;
+    let url = reader(&db).await;
+    let ask = async || {
+        let output = run(&["buckets", METRIC, "--database.url", &url]).await;
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let zero = || Validation::completed(repo, "{}").took(std::time::Duration::ZERO);
+    db.insert(zero()).await;
+    let text = ask().await;
+    assert!(text.contains(": 1 value within 30 days, from 0 to 0\nAll values are 0"), "{text}");
+    db.insert(zero()).await;
+    let text = ask().await;
+    assert!(text.contains(": 2 values within") && !text.contains("buckets = "), "{text}");
 }

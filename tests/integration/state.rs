@@ -53,6 +53,26 @@ async fn insert(database: &Database<'_>, repo: &str, count: usize) {
     }
 }
 
+/// A directory with a copy of the shipped definitions.
+fn shipped_queries() -> Scratch {
+    let queries = Scratch::new("queries", &std::env::temp_dir(), None).unwrap();
+    for name in ["validation_executions", "mitigation_executions"] {
+        for extension in ["sql", "toml"] {
+            let file = format!("{name}.{extension}");
+            let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("queries").join(&file);
+            fs::copy(shipped, queries.path().join(&file)).unwrap();
+        }
+    }
+    queries
+}
+
+/// Gives the durations of validations another bucket.
+fn add_a_bucket(queries: &Scratch) {
+    let toml = queries.path().join("validation_executions.toml");
+    let text = fs::read_to_string(&toml).unwrap();
+    fs::write(&toml, text.replace("buckets = [1000, 5000,", "buckets = [1000, 5000, 7000,")).unwrap();
+}
+
 #[tokio::test]
 async fn after_kill_9_deletes_and_events_while_it_was_down_the_totals_go_on() {
     let (database, state) = (Database::new().await, State::new());
@@ -158,14 +178,7 @@ async fn what_cannot_be_read_is_not_replaced() {
 #[tokio::test]
 async fn a_changed_definition_rebuilds_its_source_alone_and_unchanged_totals_do_not_fall() {
     let (database, state) = (Database::new().await, State::new());
-    let queries = Scratch::new("queries", &std::env::temp_dir(), None).unwrap();
-    for name in ["validation_executions", "mitigation_executions"] {
-        for extension in ["sql", "toml"] {
-            let file = format!("{name}.{extension}");
-            let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("queries").join(&file);
-            fs::copy(shipped, queries.path().join(&file)).unwrap();
-        }
-    }
+    let queries = shipped_queries();
     let flags = ["--queries.dir", queries.path().to_str().unwrap()];
     let repo = database.repository("org/a").await;
     for _ in 0..4 {
@@ -178,9 +191,7 @@ async fn a_changed_definition_rebuilds_its_source_alone_and_unchanged_totals_do_
 
     // Retention takes rows; then one histogram gets another bucket.
     database.batch("DELETE FROM validation_executions WHERE id <= 3; DELETE FROM mitigation_executions").await;
-    let toml = queries.path().join("validation_executions.toml");
-    let text = fs::read_to_string(&toml).unwrap();
-    fs::write(&toml, text.replace("buckets = [1000, 5000,", "buckets = [1000, 5000, 7000,")).unwrap();
+    add_a_bucket(&queries);
     let exporter = state.exporter(&database, &flags).await;
     let metrics = exporter.wait_for("data", |m| m.matching(TOTAL, &[]).next().is_some()).await;
     assert_eq!(total(&metrics), 4.0, "an unchanged counter goes on");
@@ -193,6 +204,32 @@ async fn a_changed_definition_rebuilds_its_source_alone_and_unchanged_totals_do_
     assert_eq!(metrics.sum("rsolv_mitigation_trust_score_value_sum", &[]), 85.0, "the other source is untouched");
     let log = exporter.log();
     assert!(log.contains("its metrics changed") && log.contains("goes on from the state"), "{log}");
+}
+
+#[tokio::test]
+async fn a_changed_definition_recounts_the_same_totals_when_the_limit_of_series_is_reached() {
+    let (database, state, queries) = (Database::new().await, State::new(), shipped_queries());
+    let flags = ["--queries.dir", queries.path().to_str().unwrap(), "--series.limit", "4"];
+    let mut exporter = state.exporter(&database, &flags).await;
+    let mut written = 0.0;
+    // The last ones of the order of labels come first, so that a recount in any other order would choose others.
+    for i in (1..=8).rev() {
+        insert(&database, &format!("org/{i}"), i).await;
+        written += i as f64;
+        exporter.wait_for("its rows", |m| total(m) == written).await;
+    }
+    let by_repo = |metrics: &Metrics| {
+        let repos = ["__overflow__".to_owned()].into_iter().chain((1..=8).map(|i| format!("org/{i}")));
+        repos.map(|repo| metrics.sum(TOTAL, &[("repo", &repo)])).collect::<Vec<_>>()
+    };
+    let before = by_repo(&exporter.metrics().await);
+    assert_eq!(before, [10.0, 0.0, 0.0, 0.0, 0.0, 5.0, 6.0, 7.0, 8.0]);
+    exporter.terminate().await;
+    add_a_bucket(&queries);
+    let exporter = state.exporter(&database, &flags).await;
+    let metrics = exporter.wait_for("data", |m| m.matching(TOTAL, &[]).next().is_some()).await;
+    assert_eq!(by_repo(&metrics), before);
+    assert!(exporter.log().contains("its metrics changed"));
 }
 
 #[tokio::test]
