@@ -1,12 +1,13 @@
 //! `rows`: the executions behind a series.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::fixture::{ODD, fill, psql, reader, save_state};
 use crate::support::database::Database;
-use crate::support::execution::{Validation, before_now};
+use crate::support::execution::{Mitigation, Validation, before_now};
 use crate::support::exporter::run;
 use crate::support::metrics::Metrics;
 
@@ -238,4 +239,29 @@ async fn rows_counted_under_overflow_are_told_by_the_state() {
     let output = psql(&url, &String::from_utf8(sql.stdout).unwrap()).await;
     let last = output.trim_end().rsplit(['|', '\n']).next().map(str::to_owned);
     assert_eq!(last, Some(folded.to_string()), "{output}");
+}
+
+#[tokio::test]
+async fn the_runbooks_list_the_rows_that_they_speak_of() {
+    let db = Database::new().await;
+    let url = reader(&db).await;
+    let repo = db.repository("org/a").await;
+    for seconds in [30, 90, 400] {
+        db.insert(Validation::completed(repo, "{}").took(Duration::from_secs(seconds))).await;
+    }
+    for score in [50, 65, 85] {
+        db.insert(Mitigation::completed(repo, json!({"trust_score": score}))).await;
+    }
+    for (runbook, expected) in [
+        (include_str!("../../alerts/runbooks/ValidationDurationHigh.md"), 400_000.0),
+        (include_str!("../../alerts/runbooks/ValidationDurationIncreasing.md"), 90_000.0),
+        (include_str!("../../alerts/runbooks/MitigationTrustScoreLow.md"), 50.0),
+        (include_str!("../../alerts/runbooks/MitigationTrustScoreDecreasing.md"), 65.0),
+    ] {
+        let (_, command) = runbook.split_once("rsolv-exporter rows '").expect("a command");
+        let (selector, _) = command.split_once('\'').expect("the end of the selector");
+        let listed = list(&url, selector, &["--since", "48h"]).await;
+        let values: Vec<f64> = listed.rows.iter().filter_map(|row| row["value"].as_f64()).collect();
+        assert!(values.len() == 1 && (values[0] - expected).abs() < 1.0, "{selector}: {:?}", listed.rows);
+    }
 }
