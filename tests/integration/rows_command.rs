@@ -242,6 +242,28 @@ async fn rows_counted_under_overflow_are_told_by_the_state() {
 }
 
 #[tokio::test]
+async fn an_invalid_regular_expression_is_named_before_rows_are_searched() {
+    let db = Database::new().await;
+    let url = reader(&db).await;
+    // There is no row to match, nor a table to search.
+    db.batch("DROP TABLE validation_executions").await;
+    for (name, matcher) in [
+        ("rsolv_validation_executions_total", "repo=~\"(\""),
+        ("rsolv_validation_executions_total", "repo!~\"a)|(b\""),
+        ("rsolv_validation_executions_total", "status=~\"a(?i)b\""),
+        ("rsolv_validation_duration_milliseconds_bucket", "le=~\"[1\""),
+    ] {
+        for command in ["rows", "sql"] {
+            let output = run(&[command, &format!("{name}{{{matcher}}}"), "--database.url", &url]).await;
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{command} {matcher}: {said}");
+            let expected = format!("{matcher}: this is no regular expression to PostgreSQL: ");
+            assert!(said.contains(&expected), "{command} {matcher}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_runbooks_list_the_rows_that_they_speak_of() {
     let db = Database::new().await;
     let url = reader(&db).await;
