@@ -10,7 +10,10 @@ use crate::db::Failure;
 use crate::gone::Ledgers;
 use crate::question::{Question, Unanswerable};
 use crate::source::Source;
-use crate::{buckets, explain, rows};
+use crate::{buckets, explain, rows, sql};
+
+/// How a failure tells of PostgreSQL's `invalid_regular_expression`.
+const INVALID: &str = "(SQLSTATE 2201B)";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +53,16 @@ pub async fn run(task: &Task, settings: &Settings, sources: &[Source], out: &mut
     match task {
         Task::Sql(selector) => {
             let question = selector.as_deref().map(question).transpose()?;
+            if let Some(question) = &question {
+                compile(settings, question).await?;
+            }
             let ledgers = Ledgers::load(settings, sources);
             let text = explain::run(settings, sources, question.as_ref(), &ledgers).await?;
             out.write_all(text.as_bytes())?;
         }
         Task::Rows(options) => {
             let question = question(&options.selector)?;
+            compile(settings, &question).await?;
             let ledgers = Ledgers::load(settings, sources);
             let listing = rows::find(settings, &question, options, &ledgers).await?;
             out.write_all(listing.render(options.format, &question).as_bytes())?;
@@ -67,6 +74,7 @@ pub async fn run(task: &Task, settings: &Settings, sources: &[Source], out: &mut
                 let problem = format!("{} is no histogram by its own name, without le", options.selector);
                 return Err(AskError::Misused(problem));
             }
+            compile(settings, &question).await?;
             let found = buckets::suggest(settings, &question, options.since).await?;
             if found.bounds.is_empty() {
                 return Err(AskError::Nothing(found.to_string().trim_end().to_owned()));
@@ -83,4 +91,29 @@ pub async fn run(task: &Task, settings: &Settings, sources: &[Source], out: &mut
         _ => {}
     }
     Ok(out.flush()?)
+}
+
+/// Has PostgreSQL compile the regular expressions of a question, before it searches any rows with them.
+async fn compile(settings: &Settings, question: &Question<'_>) -> Result<(), AskError> {
+    let mut expressions = question.regular().peekable();
+    if expressions.peek().is_none() {
+        return Ok(());
+    }
+    let session = settings.target.connect().await?;
+    session.begin().await?;
+    for matcher in expressions {
+        // Also as it was given: the anchors must not complete what is none by itself, such as `a)|(b`.
+        let alone = sql::literal(&matcher.value);
+        match session.one(&format!("SELECT '' ~ {alone}, {}", sql::series::condition("''", matcher))).await {
+            Err(failure) if failure.message.contains(INVALID) => {
+                // The server speaks of nothing but the expression that was given here.
+                let why = failure.detail.unwrap_or(failure.message);
+                return Err(AskError::Misused(format!(
+                    "{matcher}: this is no regular expression to PostgreSQL: {why}"
+                )));
+            }
+            answer => _ = answer?,
+        }
+    }
+    Ok(session.end().await?)
 }

@@ -4,11 +4,29 @@ use crate::exposition::le;
 use crate::selector::{Matcher, Operator, Selector};
 use crate::source::{Count, Kind, Metric, Source, Value};
 
-/// Labels that Prometheus adds to what it scrapes (the last six: when the Prometheus operator sets it up), so that they
-/// stand in what people copy from its pages.
-const ADDED: [&str; 8] = ["job", "instance", "namespace", "pod", "container", "endpoint", "service", "node"];
+/// Labels that are added to what is exported, so that they stand in what people copy: by Prometheus, by its operator
+/// (from `namespace` on), and by configurations of targets and `external_labels`, as those shipped (from `environment`
+/// on). Each also with [`RENAMED`] before it.
+const ADDED: [&str; 14] = [
+    "job",
+    "instance",
+    "namespace",
+    "pod",
+    "container",
+    "endpoint",
+    "service",
+    "node",
+    "environment",
+    "monitor",
+    "prometheus",
+    "prometheus_replica",
+    "cluster",
+    "replica",
+];
+/// What Prometheus puts before a label that clashes with one of the target.
+const RENAMED: &str = "exported_";
 /// What RE2 knows and PostgreSQL does not, or takes for something else.
-const FOREIGN: [&str; 8] = [r"\b", r"\B", r"\p", r"\P", r"\z", r"\C", r"\Q", "(?P<"];
+const FOREIGN: [&str; 9] = [r"\b", r"\B", r"\p", r"\P", r"\z", r"\C", r"\Q", "(?P<", "(?i:"];
 
 /// Which numbers of a metric are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,16 +107,26 @@ impl<'a> Question<'a> {
                 matcher.value.clone_from(&found.0);
             }
             self.le.push(matcher);
-        } else if ADDED.contains(&matcher.label.as_str()) {
+        } else if ADDED.contains(&matcher.label.strip_prefix(RENAMED).unwrap_or(&matcher.label)) {
             self.ignored.push(matcher.label);
         } else {
             let mut labels = self.labels();
             labels.extend(self.has_le().then_some("le"));
             let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
             let name = &self.selector.name;
-            return Err(Unanswerable(format!("{name} has no label \"{}\"; its labels: {labels}", matcher.label)));
+            return Err(Unanswerable(format!(
+                "{name} has no label \"{}\"; its labels: {labels} (ignored, as added in Prometheus: {})",
+                matcher.label,
+                ADDED.join(", ")
+            )));
         }
         Ok(())
+    }
+
+    /// The conditions that are regular expressions.
+    pub fn regular(&self) -> impl Iterator<Item = &Matcher> {
+        let is_regular = |m: &&Matcher| matches!(m.operator, Operator::Matches | Operator::MatchesNot);
+        self.matchers.iter().chain(&self.le).filter(is_regular)
     }
 
     /// The labels of the metric, without `le`.
@@ -220,6 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_were_added_are_ignored() {
+        let added = "cluster=\"c\",environment=\"production\",exported_instance=\"a\",exported_job=\"x\",job=\"y\",monitor=\"m\",\
+                     prometheus=\"p\",replica=\"0\"";
+        assert_eq!(
+            ask(&format!("rsolv_validation_executions_total{{{added},repo=\"a\"}}")),
+            Ok((Part::Whole, 1, 0, 8))
+        );
+        assert!(ask("rsolv_validation_executions_total{exported_repo=\"a\"}").is_err());
+        assert!(ask("rsolv_validation_executions_total{enviroment=\"a\"}").is_err());
+    }
+
+    #[test]
     fn what_does_not_exist_is_refused_with_what_does() {
         let all = [
             "rsolv_exporter_up",
@@ -230,6 +270,7 @@ mod tests {
             "rsolv_validation_duration_milliseconds_count{le=\"1000\"}",
             "rsolv_validation_duration_milliseconds_bucket{le=\"1001\"}",
             "rsolv_validation_executions_total{repo=~\"a\\\\b\"}",
+            "rsolv_validation_executions_total{repo=~\"(?i:a)b\"}",
         ];
         let errors: String = all.iter().map(|text| format!("{}\n", ask(text).unwrap_err())).collect();
         insta::assert_snapshot!(errors);

@@ -10,9 +10,9 @@ use crate::{backfill, buckets, rows};
 
 const SELECTOR: &str = "\
 A selector is what Prometheus takes: NAME{label=\"value\",…} with = != =~ !~.
-Labels that Prometheus adds (job, instance, …) are ignored, so that a series can
-be pasted as it stands there. Regular expressions are PostgreSQL's: they differ
-from Prometheus' in rare things, such as \\b and \\pL, which are refused.
+Labels that are added there (job, instance, environment, …) are ignored, so that
+a series can be pasted as it stands. Regular expressions are PostgreSQL's: they
+differ from Prometheus' in rare things, such as \\b and \\pL, which are refused.
 
 ";
 

@@ -1,12 +1,13 @@
 //! `rows`: the executions behind a series.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::fixture::{ODD, fill, psql, reader, save_state};
 use crate::support::database::Database;
-use crate::support::execution::{Validation, before_now};
+use crate::support::execution::{Mitigation, Validation, before_now};
 use crate::support::exporter::run;
 use crate::support::metrics::Metrics;
 
@@ -263,5 +264,52 @@ async fn a_raised_limit_is_named_where_rows_were_counted_under_overflow() {
         let sql = run(&[&["sql", &selector, "--database.url", &url][..], &state].concat()).await;
         let sql = String::from_utf8(sql.stdout).unwrap();
         assert!(sql.contains(said), "{repo}: {sql}");
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_regular_expression_is_named_before_rows_are_searched() {
+    let db = Database::new().await;
+    let url = reader(&db).await;
+    // There is no row to match, nor a table to search.
+    db.batch("DROP TABLE validation_executions").await;
+    for (name, matcher) in [
+        ("rsolv_validation_executions_total", "repo=~\"(\""),
+        ("rsolv_validation_executions_total", "repo!~\"a)|(b\""),
+        ("rsolv_validation_executions_total", "status=~\"a(?i)b\""),
+        ("rsolv_validation_duration_milliseconds_bucket", "le=~\"[1\""),
+    ] {
+        for command in ["rows", "sql"] {
+            let output = run(&[command, &format!("{name}{{{matcher}}}"), "--database.url", &url]).await;
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{command} {matcher}: {said}");
+            let expected = format!("{matcher}: this is no regular expression to PostgreSQL: ");
+            assert!(said.contains(&expected), "{command} {matcher}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_runbooks_list_the_rows_that_they_speak_of() {
+    let db = Database::new().await;
+    let url = reader(&db).await;
+    let repo = db.repository("org/a").await;
+    for seconds in [30, 90, 400] {
+        db.insert(Validation::completed(repo, "{}").took(Duration::from_secs(seconds))).await;
+    }
+    for score in [50, 65, 85] {
+        db.insert(Mitigation::completed(repo, json!({"trust_score": score}))).await;
+    }
+    for (runbook, expected) in [
+        (include_str!("../../alerts/runbooks/ValidationDurationHigh.md"), 400_000.0),
+        (include_str!("../../alerts/runbooks/ValidationDurationIncreasing.md"), 90_000.0),
+        (include_str!("../../alerts/runbooks/MitigationTrustScoreLow.md"), 50.0),
+        (include_str!("../../alerts/runbooks/MitigationTrustScoreDecreasing.md"), 65.0),
+    ] {
+        let (_, command) = runbook.split_once("rsolv-exporter rows '").expect("a command");
+        let (selector, _) = command.split_once('\'').expect("the end of the selector");
+        let listed = list(&url, selector, &["--since", "48h"]).await;
+        let values: Vec<f64> = listed.rows.iter().filter_map(|row| row["value"].as_f64()).collect();
+        assert!(values.len() == 1 && (values[0] - expected).abs() < 1.0, "{selector}: {:?}", listed.rows);
     }
 }

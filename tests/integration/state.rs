@@ -292,11 +292,16 @@ async fn while_it_waits_for_a_table_it_does_not_hold_the_sequence() {
     exporter.wait_for("the history", |m| total(m) == 10.0).await;
     let client = database.client().await;
     client.batch_execute("BEGIN; LOCK TABLE validation_executions").await.unwrap();
-    database
-        .wait_until("EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'validation_executions'::regclass)")
-        .await;
-    let held = "SELECT count(*) FROM pg_locks WHERE relation = 'validation_executions_id_seq'::regclass";
-    assert_eq!(database.value(held).await, "0", "TRUNCATE would wait for the exporter, and the exporter for it");
+    // The cluster's other databases have tables with the same object ids.
+    let locks = |relation| {
+        format!(
+            "FROM pg_locks WHERE relation = '{relation}'::regclass \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+    };
+    database.wait_until(&format!("EXISTS (SELECT {} AND NOT granted)", locks("validation_executions"))).await;
+    let held = format!("SELECT count(*) {}", locks("validation_executions_id_seq"));
+    assert_eq!(database.value(&held).await, "0", "TRUNCATE would wait for the exporter, and the exporter for it");
     client.batch_execute("TRUNCATE validation_executions RESTART IDENTITY; COMMIT").await.unwrap();
     insert(&database, "org/a", 3).await;
     exporter.wait_for("ten and three", |m| total(m) == 13.0).await;
