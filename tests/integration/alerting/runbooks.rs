@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Output;
+use std::time::Duration;
 
 use crate::state::State;
 use crate::support::database::Database;
@@ -31,7 +32,7 @@ async fn run(line: &str, environment: &[(&str, &str)]) -> Output {
     let path = std::env::var("PATH").unwrap();
     command.arg("-c").arg(line).env("PATH", format!("{}:{path}", program.parent().unwrap().display()));
     command.envs(environment.iter().copied()).kill_on_drop(true);
-    tokio::time::timeout(std::time::Duration::from_secs(60), command.output()).await.expect(line).unwrap()
+    tokio::time::timeout(Duration::from_secs(60), command.output()).await.expect(line).unwrap()
 }
 
 #[tokio::test]
@@ -41,7 +42,12 @@ async fn every_command_line_works() {
     let data = r#"{"trust_score": 50, "tests_generated": 1}"#;
     database.insert(Validation::completed(repo, data)).await;
     database.insert(Validation { status: "failed", ..Validation::completed(repo, data) }).await;
-    database.insert(Mitigation::completed(repo, data)).await;
+    for seconds in [90, 400] {
+        database.insert(Validation::completed(repo, data).took(Duration::from_secs(seconds))).await;
+    }
+    for score in [50, 65] {
+        database.insert(Mitigation::completed(repo, format!("{{\"trust_score\": {score}}}"))).await;
+    }
     let exporter = Exporter::start(&database.url(), &[]).await;
     let url = database.url();
     let environment = [
