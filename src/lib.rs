@@ -28,7 +28,7 @@
 //!
 //! # Invariants
 //!
-//! - A scrape never touches the database and waits for no poll: it reads what was published.
+//! - A scrape never touches the database: it reads what was published, and waits for a poll only while pages are swapped.
 //! - What a ledger has counted it never asks for again, so nothing counts twice and nothing falls.
 //! - The numbers of one page come from one snapshot of the database.
 //! - All knowledge of a table's schema is in `queries/`, none in here.

@@ -18,7 +18,7 @@ pub struct Sequence {
     pub oid: i64,
     /// Its file, which changes when it is restarted together with TRUNCATE, or by ALTER SEQUENCE.
     pub file: i64,
-    /// The file of the table that owns it, which changes with TRUNCATE.
+    /// The file of the table that owns it, which changes with TRUNCATE and VACUUM FULL; a partitioned table has none.
     pub table_file: Option<i64>,
 }
 
@@ -27,7 +27,7 @@ pub struct Sequence {
 pub enum Rewind {
     /// TRUNCATE … RESTART IDENTITY: whatever is in the table is new.
     Truncated,
-    /// The sequence was set back, or the database restored: rows of before can be there still.
+    /// The sequence was set back or made anew, or the database restored: rows of before can be there still.
     SetBack,
 }
 
@@ -49,7 +49,6 @@ impl Sequence {
     /// Ids that have passed the old ones by now are recognised by the files: RESTART IDENTITY gives both the sequence and
     /// the table a new one. So can maintenance that rewrites both, hence nothing is taken for new there but by its time.
     pub fn rewound(&self, last: &Self) -> Option<Rewind> {
-        // A partitioned table has no file of its own.
         let is_table_new = self.table_file != last.table_file || self.table_file.is_none();
         let is_new = self.oid != last.oid || (self.file != last.file && is_table_new);
         if self.last >= last.last {
