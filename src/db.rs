@@ -8,4 +8,4 @@ mod tls;
 
 pub use connect::Target;
 pub use failure::{Failure, Reason};
-pub use session::{Lossy, Opening, Parameter, Position, Session, Timeouts, in_file, lacking};
+pub use session::{Lossy, Opening, Parameter, Position, ServerId, Session, Timeouts, in_file, lacking};
