@@ -224,12 +224,12 @@ fn valid(value: &Value) -> String {
     ident(&format!("{} (valid)", value.column))
 }
 
-/// A sum that loses nothing: fractions have nine digits, see [`crate::ledger::decimal`].
+/// A sum that loses nothing, see [`crate::ledger::decimal`].
 fn exact_sum(source: &Source, sum: &Sum, columns: &Columns) -> String {
     let value = &source.values[sum.value];
     let only = sum.only.as_ref().map(|c| format!(" AND {}", ident(c))).unwrap_or_default();
     // The number itself and not the `float8` beside it, which has fewer digits than `numeric`.
-    let number = if value.integer { valid(value) } else { format!("round({}::numeric, 9)", number(value, columns)) };
+    let number = if value.integer { valid(value) } else { format!("{}::numeric", number(value, columns)) };
     format!("coalesce(sum({number}) FILTER (WHERE {} IS NOT NULL{only}), 0)", valid(value))
 }
 

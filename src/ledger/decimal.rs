@@ -10,63 +10,77 @@ const SCALE: i128 = 1_000_000_000;
 /// Digits behind the point.
 const DIGITS: usize = 9;
 
-/// A decimal number with nine digits behind the point.
+/// A decimal number, not negative: exact in its first nine digits behind the point.
 ///
 /// The largest value that a definition allows is 10^18, so 10^11 of them fit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Decimal(i128);
+pub struct Decimal {
+    billionths: i128,
+    /// What is behind nine digits, added up by itself: with a carry, what is shown could fall by its rounding.
+    rest: f64,
+}
 
 impl Decimal {
-    /// What PostgreSQL prints of a `numeric` that is rounded to nine digits; `None` if it is no such number.
+    /// What PostgreSQL prints of a `numeric`; `None` if it is negative or no such number.
     pub fn parse(text: &str) -> Option<Self> {
-        let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        if fraction.len() > DIGITS || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        if whole.is_empty() || !digits(whole) || !digits(fraction) {
             return None;
         }
+        let (near, far) = fraction.split_at(fraction.len().min(DIGITS));
         let whole: i128 = whole.parse().ok()?;
-        let fraction: i128 = format!("{fraction:0<DIGITS$}").parse().ok()?;
-        Some(Self(sign * whole.checked_mul(SCALE)?.checked_add(fraction)?))
+        let near: i128 = format!("{near:0<DIGITS$}").parse().ok()?;
+        let rest = if far.is_empty() { 0.0 } else { format!("0.{:0DIGITS$}{far}", 0).parse().ok()? };
+        Some(Self { billionths: whole.checked_mul(SCALE)?.checked_add(near)?, rest })
     }
 
-    /// The smallest decimal that is shown as no less than `value`: what was published as `value` does not fall.
+    /// The smallest decimal of nine digits that is shown as no less than `value`: what was published does not fall.
     pub fn not_below(value: f64) -> Self {
         // Display of f64 is exact and never in scientific notation; what is behind nine digits is cut off.
         let text = format!("{value}");
         let end = text.find('.').map_or(text.len(), |point| text.len().min(point + 1 + DIGITS));
         let mut decimal = Self::parse(&text[..end]).unwrap_or_default();
         if decimal.to_f64() < value {
-            decimal.0 = decimal.0.saturating_add(1);
+            decimal.billionths = decimal.billionths.saturating_add(1);
         }
         decimal
     }
 
-    /// The nearest double. A larger decimal is never shown as a smaller double, since each is rounded once.
+    /// The nearest double. A larger decimal is never shown as a smaller double, since each part is rounded once.
     pub fn to_f64(self) -> f64 {
         const EXACT: i128 = 1 << f64::MANTISSA_DIGITS;
-        let (whole, fraction) = (self.0 / SCALE, self.0 % SCALE);
-        if fraction == 0 && whole.abs() < EXACT {
-            return whole as f64;
-        }
-        if self.0.abs() < EXACT {
-            return self.0 as f64 / SCALE as f64;
-        }
-        // Digits with one point between them are a number to every parser.
-        self.to_string().parse().unwrap_or(f64::MAX)
+        let (whole, fraction) = (self.billionths / SCALE, self.billionths % SCALE);
+        let exact = if fraction == 0 && whole < EXACT {
+            whole as f64
+        } else if self.billionths < EXACT {
+            self.billionths as f64 / SCALE as f64
+        } else {
+            // Digits with one point between them are a number to every parser.
+            format!("{whole}.{fraction:0DIGITS$}").parse().unwrap_or(f64::MAX)
+        };
+        exact + self.rest
     }
 }
 
+impl AddAssign for Decimal {
+    fn add_assign(&mut self, more: Self) {
+        self.billionths = self.billionths.saturating_add(more.billionths);
+        self.rest += more.rest;
+    }
+}
+
+/// Billionths as a decimal number, then the rest, if there is one, after a plus.
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, fraction) = (self.0 / SCALE, (self.0 % SCALE).unsigned_abs());
-        let sign = if self.0 < 0 { "-" } else { "" };
-        write!(f, "{sign}{}", whole.unsigned_abs())?;
-        let digits = format!("{fraction:0DIGITS$}");
-        match digits.trim_end_matches('0') {
-            "" => Ok(()),
-            digits => write!(f, ".{digits}"),
+        write!(f, "{}", self.billionths / SCALE)?;
+        let digits = format!("{:0DIGITS$}", self.billionths % SCALE);
+        let digits = digits.trim_end_matches('0');
+        if !digits.is_empty() {
+            write!(f, ".{digits}")?;
         }
+        if self.rest == 0.0 { Ok(()) } else { write!(f, "+{:e}", self.rest) }
     }
 }
 
@@ -80,13 +94,11 @@ impl TryFrom<String> for Decimal {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text).ok_or_else(|| format!("{text:?} is no decimal number"))
-    }
-}
-
-impl AddAssign for Decimal {
-    fn add_assign(&mut self, more: Self) {
-        self.0 = self.0.saturating_add(more.0);
+        let wrong = || format!("{text:?} is no sum");
+        let (exact, rest) = text.split_once('+').unwrap_or((&text, "0"));
+        let rest: f64 = rest.parse().map_err(|_| wrong())?;
+        let decimal = Self::parse(exact).filter(|_| rest.is_finite() && rest >= 0.0).ok_or_else(wrong)?;
+        Ok(Self { rest, ..decimal })
     }
 }
 
@@ -94,6 +106,10 @@ impl AddAssign for Decimal {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn of(billionths: i128) -> Decimal {
+        Decimal { billionths, rest: 0.0 }
+    }
 
     #[test]
     fn ten_million_tenths_are_a_million() {
@@ -104,11 +120,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_smaller_than_a_billionth_is_there() {
+        assert_eq!(Decimal::parse("0.00000000000000000004").unwrap().to_f64(), 4e-20);
+        assert_eq!(Decimal::parse("85.0000000001").unwrap().to_f64(), 85.0000000001);
+    }
+
+    #[test]
     fn what_is_no_decimal_is_refused() {
-        for text in ["", "x", "1.0000000001", "1e3", "NaN", "1.-5"] {
+        for text in ["", "x", "-1", "1e3", "NaN", "1.-5", ".5"] {
             assert_eq!(Decimal::parse(text), None, "{text}");
         }
-        assert_eq!(Decimal::parse("-1.5"), Some(Decimal(-1_500_000_000)));
+        assert!(["1+x", "1+-1", "1+inf", "+1"].iter().all(|text| Decimal::try_from((*text).to_owned()).is_err()));
     }
 
     proptest! {
@@ -121,13 +143,14 @@ mod tests {
 
         #[test]
         fn a_larger_decimal_is_never_shown_as_a_smaller_double(a in 0..i128::MAX / 2, more in 0..10_000_000_000_i128) {
-            prop_assert!(Decimal(a).to_f64() <= Decimal(a + more).to_f64());
+            prop_assert!(of(a).to_f64() <= of(a + more).to_f64());
         }
 
         #[test]
-        fn saved_and_read_again_it_is_the_same(a in -i128::MAX..i128::MAX) {
-            let saved = serde_json::to_string(&vec![Decimal(a)]).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Vec<Decimal>>(&saved).unwrap(), [Decimal(a)]);
+        fn saved_and_read_again_it_is_the_same(billionths in 0..i128::MAX, rest in 0.0..1.0_f64) {
+            let sums = vec![of(billionths), Decimal { billionths, rest }];
+            let saved = serde_json::to_string(&sums).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Vec<Decimal>>(&saved).unwrap(), sums);
         }
     }
 }
