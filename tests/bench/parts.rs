@@ -17,7 +17,7 @@ use rsolv_exporter::state::{Fingerprint, Saved, State, StateFile};
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
-/// Repositories; each makes 17 samples of validations.
+/// Repositories; each makes 18 samples of validations.
 const REPOSITORIES: [i64; 2] = [118, 5_883];
 
 fn main() {

@@ -88,7 +88,7 @@ async fn other_parsers_read_what_we_serve() {
     let counts = python::run(PARSE, cases.to_string().as_bytes());
     let ours = Metrics::parse(&text.text());
     let created = open.text().lines().filter(|line| line.contains("_created{")).count();
-    assert_eq!(created, HOSTILE.len() * (3 + 1 + 4 + 3 + 2 + 1), "one for each counter and histogram");
+    assert_eq!(created, HOSTILE.len() * (3 + 1 + 5 + 3 + 2 + 1), "one for each counter and histogram");
     assert_eq!(counts, format!("{}\n{}\n", ours.samples.len() + created, ours.samples.len()));
     for name in HOSTILE {
         let labels = [("repo", name), ("language", name), ("status", "completed")];
