@@ -276,10 +276,10 @@ impl Ledger {
         if labels.iter().all(|l| l == OVERFLOW) && group.set != labels {
             self.overflowed += group.ids.len() as u64;
         }
-        let birth = if self.complete { Birth::Waiting } else { Birth::Released };
+        let (birth, start) = if self.complete { (Birth::Waiting, Some(now)) } else { (Birth::Released, None) };
         let shape = &self.shape;
-        let set = self.sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, birth, now)));
-        let cell = Arc::make_mut(set).cells.entry(by).or_insert_with(|| Cell::new(shape, birth, now));
+        let set = self.sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, birth, start)));
+        let cell = Arc::make_mut(set).cells.entry(by).or_insert_with(|| Cell::new(shape, birth, start));
         totals::add(&mut cell.counts, &group.counts);
         totals::add(&mut cell.sums, &group.sums);
     }

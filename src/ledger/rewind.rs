@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::gaps::Gaps;
-use super::totals::{Set, Sets, raise};
+use super::totals::{Cell, Set, Sets, raise};
 use super::{Ledger, Shape};
 
 /// The sequence that hands out the ids, as the primary shows it. A standby shows numbers that are ahead of the truth.
@@ -101,9 +101,9 @@ impl Ledger {
     }
 
     /// An empty ledger whose totals will not be below these. Their sets are there from the start, at 0: they keep their
-    /// labels, and new ones count against the limit beside them.
+    /// labels, and new ones count against the limit beside them. Since when they have counted nobody can say any more.
     pub fn with_floor(shape: Shape, floor: Sets) -> Self {
-        let empty = |low: &Arc<Set>| Arc::new(Set::new(&shape, low.birth, low.created));
+        let empty = |low: &Arc<Set>| Arc::new(Set::new(&shape, low.birth, None));
         let sets = floor.iter().map(|(labels, low)| (labels.clone(), empty(low))).collect();
         Self { sets, floor, ..Self::new(shape) }
     }
@@ -126,17 +126,15 @@ impl Ledger {
 
 fn raise_sets(sets: &mut Sets, floor: Sets, shape: &Shape) {
     for (labels, low) in floor {
-        let set = sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, low.birth, low.created)));
+        let set = sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, low.birth, None)));
         let (set, low) = (Arc::make_mut(set), Arc::unwrap_or_clone(low));
         set.birth = low.birth;
-        set.created = low.created;
         for (by, low) in low.cells {
             match set.cells.entry(by) {
-                std::collections::btree_map::Entry::Vacant(entry) => _ = entry.insert(low),
+                std::collections::btree_map::Entry::Vacant(entry) => _ = entry.insert(Cell { start: None, ..low }),
                 std::collections::btree_map::Entry::Occupied(mut entry) => {
                     let cell = entry.get_mut();
                     cell.birth = low.birth;
-                    cell.created = low.created;
                     raise(&mut cell.counts, &low.counts);
                     raise(&mut cell.sums, &low.sums);
                 }
@@ -224,5 +222,26 @@ mod tests {
         ledger.rebuild();
         poll(&mut ledger, &[1, 2, 3, 4, 5], &[]);
         assert_eq!(total(&ledger), 5, "more rows there than were counted before");
+    }
+
+    #[test]
+    fn what_is_recounted_has_no_start() {
+        let starts = |ledger: &Ledger| -> Vec<Option<i64>> {
+            let of = |set: &Arc<Set>| [vec![set.start], set.cells.values().map(|cell| cell.start).collect()].concat();
+            ledger.sets().values().flat_map(of).collect()
+        };
+        let mut ledger = Ledger::new(shape());
+        ledger.apply(&ledger.probe(0, 100), Vec::new(), 0).unwrap();
+        poll(&mut ledger, &[1, 2, 3], &[]);
+        assert_eq!(starts(&ledger), [Some(0), Some(0)], "nothing was there when the first poll looked");
+        ledger.rewind(Rewind::SetBack, 50.0);
+        poll(&mut ledger, &[4], &[1]);
+        assert_eq!(starts(&ledger), [Some(0), Some(0)], "totals go on");
+        ledger.rebuild();
+        poll(&mut ledger, &[], &[]);
+        assert_eq!((total(&ledger), starts(&ledger)), (4, vec![None, None]));
+        ledger.rebuild();
+        poll(&mut ledger, &[1, 2], &[]);
+        assert_eq!((total(&ledger), starts(&ledger)), (4, vec![None, None]));
     }
 }

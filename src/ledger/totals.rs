@@ -20,8 +20,10 @@ pub type Sets = BTreeMap<Labels, Arc<Set>>;
 pub struct Set {
     /// Governs the metrics without other labels.
     pub birth: Birth,
-    /// When the set was born, in milliseconds since the epoch.
-    pub created: i64,
+    /// When the set was born, in milliseconds since the epoch. Absent where that is not known: its first rows were
+    /// counted from history, or recounted.
+    #[serde(default)]
+    pub start: Option<i64>,
     /// Totals by the values of the other labels.
     #[serde(with = "pairs")]
     pub cells: BTreeMap<Labels, Cell>,
@@ -32,8 +34,9 @@ pub struct Set {
 pub struct Cell {
     /// Governs the metrics with other labels.
     pub birth: Birth,
-    /// When the combination was born, in milliseconds since the epoch.
-    pub created: i64,
+    /// When the combination was born, like that of the set.
+    #[serde(default)]
+    pub start: Option<i64>,
     /// Whole-number measures.
     pub counts: Vec<u64>,
     /// Sums.
@@ -41,15 +44,15 @@ pub struct Cell {
 }
 
 impl Set {
-    pub(super) fn new(shape: &Shape, birth: Birth, created: i64) -> Self {
-        let cells = shape.enumerated.iter().map(|by| (by.clone(), Cell::new(shape, birth, created))).collect();
-        Self { birth, created, cells }
+    pub(super) fn new(shape: &Shape, birth: Birth, start: Option<i64>) -> Self {
+        let cells = shape.enumerated.iter().map(|by| (by.clone(), Cell::new(shape, birth, start))).collect();
+        Self { birth, start, cells }
     }
 }
 
 impl Cell {
-    pub(super) fn new(shape: &Shape, birth: Birth, created: i64) -> Self {
-        Self { birth, created, counts: vec![0; shape.counts], sums: vec![0.0; shape.sums] }
+    pub(super) fn new(shape: &Shape, birth: Birth, start: Option<i64>) -> Self {
+        Self { birth, start, counts: vec![0; shape.counts], sums: vec![0.0; shape.sums] }
     }
 }
 

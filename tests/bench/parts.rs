@@ -94,6 +94,11 @@ fn openmetrics(bencher: Bencher<'_, '_>, repositories: i64) {
     encode(bencher, repositories, Format::OpenMetrics);
 }
 
+#[divan::bench(args = REPOSITORIES)]
+fn protobuf(bencher: Bencher<'_, '_>, repositories: i64) {
+    encode(bencher, repositories, Format::Protobuf);
+}
+
 /// As for the page that follows another one.
 fn encode(bencher: Bencher<'_, '_>, repositories: i64, format: Format) {
     let page = page(repositories);
