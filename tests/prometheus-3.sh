@@ -4,7 +4,7 @@
 #     tests/prometheus-3.sh              all of it
 #     tests/prometheus-3.sh births::     only Rust tests of that name
 #
-# The package is unpacked in .tools/prometheus-3 and not installed; nothing of the machine is changed.
+# The packages are unpacked in .tools/prometheus-3 and not installed; nothing of the machine is changed.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -31,9 +31,14 @@ fetch() {
         -o "Dir::State::Lists=$folder/lists" -o "Dir::Cache=$folder/cache" -o Dir::Etc::preferencesparts=/dev/null \
         -o APT::Sandbox::User=root -o Acquire::Languages=none
     apt-get "$@" update >&2 || fail "apt-get cannot read the list of Debian $suite"
-    (cd "$folder" && apt-get "$@" download prometheus >&2) || fail 'apt-get cannot fetch the package prometheus'
-    dpkg -x "$folder"/prometheus_*.deb "$folder"
-    "$folder/usr/bin/prometheus" --version >/dev/null || fail 'Prometheus 3 does not run here'
+    (cd "$folder" && apt-get "$@" download prometheus promtool >&2) ||
+        fail 'apt-get cannot fetch the packages prometheus and promtool'
+    for package in "$folder"/*.deb; do
+        dpkg -x "$package" "$folder"
+    done
+    for program in prometheus promtool; do
+        "$folder/usr/bin/$program" --version >/dev/null || fail "$program of Debian $suite does not run here"
+    done
     rm -rf "$folder/lists" "$folder/cache" "$folder"/*.deb
     : >"$folder/complete"
 }
@@ -47,4 +52,5 @@ if [ $# -gt 0 ]; then
     exec cargo test --locked --test integration -- "$@"
 fi
 cargo test --locked --test integration -- prometheus_3:: births:: alerting:: web_protobuf:: web_formats::
-tests/alerts/run.sh rules
+tests/alerts/run.sh documents >/dev/null # makes the environment
+.tools/alerts-venv/bin/python -B tests/alerts/modes.py

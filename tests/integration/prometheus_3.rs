@@ -13,7 +13,9 @@ const COUNT: &str = "rsolv_validation_duration_milliseconds_count";
 fn is_at_least(version: (u32, u32)) -> bool {
     let found = Prometheus::version();
     if found < version {
-        eprintln!("skipped: Prometheus {found:?} is older than {version:?}; make test-prometheus-3 fetches a newer one");
+        eprintln!(
+            "skipped: Prometheus {found:?} is older than {version:?}; make test-prometheus-3 fetches a newer one"
+        );
     }
     found >= version
 }

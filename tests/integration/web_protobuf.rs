@@ -161,7 +161,8 @@ async fn the_series_of_a_scrape_are_the_same_in_every_format() {
         Some((series.replacen("_total{", "{", 1), number(start)))
     };
     let created = |line: &str| {
-        let (series, start) = line.split_once("_created{").filter(|(name, _)| !name.contains('{'))?.1.rsplit_once(' ')?;
+        let (series, start) =
+            line.split_once("_created{").filter(|(name, _)| !name.contains('{'))?.1.rsplit_once(' ')?;
         Some((format!("{}{{{series}", line.split_once("_created{")?.0), number(start)))
     };
     let starts: BTreeMap<_, _> = decoded.lines().filter_map(starts).collect();
