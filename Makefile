@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test test-e2e test-soak test-postgres-versions set-up lint golden dist deny clean
+.PHONY: help demo bench test test-e2e test-soak test-postgres-versions test-prometheus-3 set-up lint golden dist deny clean
 
 help: ## Say what there is
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-23s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test-soak: ## Many concurrent writers, with 20 seeds (about 4 minutes)
 
 test-postgres-versions: ## The integration tests on PostgreSQL 13 to 18, fetched by npm (about 60 MB each)
 	@tests/postgres-versions.sh
+
+test-prometheus-3: ## What Prometheus 3 does with the metrics and rules, fetched by apt and not installed (about 60 MB)
+	@tests/prometheus-3.sh
 
 lint: ## Static checks
 	cargo fmt --check

@@ -263,6 +263,7 @@ readonly EXPECTED=(
   'rsolv_validation_duration_milliseconds_count||2'
   'rsolv_validation_duration_milliseconds_sum||53000'
   'rsolv_validation_test_generated_total||8'
+  'rsolv_validation_tests_reported_total||2'
   'rsolv_validation_test_passed_total||7'
   'rsolv_validation_test_failed_total||1'
   'rsolv_validation_vulnerabilities_found_total||3'

@@ -17,7 +17,7 @@ pub use timeline::Timeline;
 
 use crate::config::Settings;
 use crate::db::{Failure, Lossy, Reason, Session, in_file, lacking};
-use crate::exposition::{Encoder, Format, labels};
+use crate::exposition::{Encoder as _, Format, text};
 use crate::gone::{self, Ledgers};
 use crate::ledger::{Labels, Ledger};
 use crate::source::{Kind, Metric, Source};
@@ -243,9 +243,9 @@ impl Reader<'_> {
     async fn newest(&self, metric: &Metric, out: &mut impl Write) -> Result<(), BackfillError> {
         self.declare(&history::newest(self.source, self.columns, self.timeline)).await?;
         self.session.batch("MOVE ABSOLUTE 0 IN history").await?;
-        let mut encoder = Encoder::new(Format::OpenMetrics, false);
+        let mut encoder = text::Encoder::new(Format::OpenMetrics, false, 0);
         encoder.family(&metric.name, metric.kind.type_name(), metric.unit.as_deref(), &metric.help);
-        let labels = labels(self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let labels: Vec<_> = self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         // The newest may be gone; when it was, the ledger knows.
         let gone = self.ledger.and_then(Ledger::newest);
         let (mut next, mut newest) = (0, None);

@@ -1,282 +1,75 @@
-//! Metrics as text: the Prometheus text format 0.0.4 and OpenMetrics 1.0, written by one encoder.
+//! Metrics as a scrape gets them: one encoder for each format.
 
 pub mod accept;
 pub mod gzip;
 pub mod own;
+pub mod protobuf;
+pub mod schema;
 pub mod source;
+pub mod text;
 
-use std::fmt::Write;
-
-/// The two formats that are served.
+/// The formats that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus text format, version 0.0.4.
     Text,
     /// OpenMetrics text format, version 1.0.0.
     OpenMetrics,
+    /// Prometheus protobuf format: `MetricFamily` messages, each with its length before it.
+    Protobuf,
+}
+
+/// Labels of a series: names and values.
+pub type Pairs<'a> = [(&'a str, &'a str)];
+
+/// Writes metric families one after the other.
+///
+/// Start timestamps are in milliseconds since the epoch, and absent where the start of a series is not known.
+pub trait Encoder {
+    /// Begins a family. A counter's name ends in `_total`.
+    fn family(&mut self, name: &str, kind: &str, unit: Option<&str>, help: &str);
+
+    /// A sample of a counter.
+    fn counter(&mut self, labels: &Pairs<'_>, value: f64, start: Option<i64>);
+
+    /// A sample of a gauge.
+    fn gauge(&mut self, labels: &Pairs<'_>, value: f64);
+
+    /// A histogram: `counts` are cumulative, one for each of `bounds` and one for all values.
+    fn histogram(&mut self, labels: &Pairs<'_>, bounds: &[f64], counts: &[u64], sum: f64, start: Option<i64>);
+
+    /// What was written, without an end mark.
+    fn finish(self: Box<Self>) -> Vec<u8>;
 }
 
 impl Format {
+    /// Every format.
+    pub const ALL: [Self; 3] = [Self::Text, Self::OpenMetrics, Self::Protobuf];
+
+    /// An encoder with room for so many bytes; `created` says whether OpenMetrics carries `_created` samples.
+    pub fn encoder(self, created: bool, bytes: usize) -> Box<dyn Encoder> {
+        match self {
+            Self::Text | Self::OpenMetrics => Box::new(text::Encoder::new(self, created, bytes)),
+            Self::Protobuf => Box::new(protobuf::Encoder::new(bytes)),
+        }
+    }
+
     /// The value of the header `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
         }
     }
 
     /// What stands at the end of an exposition.
     pub fn end(self) -> &'static str {
         match self {
-            Self::Text => "",
+            Self::Text | Self::Protobuf => "",
             Self::OpenMetrics => "# EOF\n",
         }
-    }
-}
-
-/// Writes metric families one after the other.
-#[derive(Debug)]
-pub struct Encoder {
-    format: Format,
-    /// Whether OpenMetrics carries `_created`.
-    created: bool,
-    family: String,
-    /// What follows the value of a sample: nothing, or a blank and a timestamp.
-    stamp: String,
-    /// The bounds of the last histogram, and each as `le="…"} `; a family has the same ones throughout.
-    bounds: Vec<f64>,
-    les: Vec<String>,
-    out: String,
-}
-
-impl Encoder {
-    /// An encoder; `created` says whether OpenMetrics carries `_created` samples.
-    pub fn new(format: Format, created: bool) -> Self {
-        Self::with_capacity(format, created, 0)
-    }
-
-    /// The same, with room for so many bytes.
-    pub fn with_capacity(format: Format, created: bool, bytes: usize) -> Self {
-        let created = created && format == Format::OpenMetrics;
-        let (family, stamp, out) = (String::new(), String::new(), String::with_capacity(bytes));
-        Self { format, created, family, stamp, bounds: Vec::new(), les: Vec::new(), out }
-    }
-
-    /// Gives the samples that follow an OpenMetrics timestamp, in milliseconds since the epoch.
-    pub fn at(&mut self, ms: i64) {
-        self.stamp.clear();
-        let _ = match ms.rem_euclid(1000) {
-            0 => write!(self.stamp, " {}", ms / 1000),
-            fraction => write!(self.stamp, " {}.{fraction:03}", ms.div_euclid(1000)),
-        };
-    }
-
-    /// Takes out what was written since the last time.
-    pub fn take(&mut self) -> String {
-        std::mem::take(&mut self.out)
-    }
-
-    /// How many bytes [`Encoder::take`] would give.
-    pub fn len(&self) -> usize {
-        self.out.len()
-    }
-
-    /// Whether nothing was written since the last time.
-    pub fn is_empty(&self) -> bool {
-        self.out.is_empty()
-    }
-
-    /// The text so far, without an end mark.
-    pub fn finish(self) -> String {
-        self.out
-    }
-
-    /// Begins a family. A counter's name ends in `_total`, which OpenMetrics leaves to its samples.
-    pub fn family(&mut self, name: &str, kind: &str, unit: Option<&str>, help: &str) {
-        let base = if kind == "counter" { name.strip_suffix("_total").unwrap_or(name) } else { name };
-        self.family.clear();
-        self.family.push_str(base);
-        let shown = if self.format == Format::Text { name } else { base };
-        let _ = write!(self.out, "# HELP {shown} ");
-        escape(&mut self.out, help, self.format == Format::OpenMetrics);
-        let _ = write!(self.out, "\n# TYPE {shown} {kind}\n");
-        if let (Format::OpenMetrics, Some(unit)) = (self.format, unit) {
-            let _ = writeln!(self.out, "# UNIT {shown} {unit}");
-        }
-    }
-
-    /// A sample of a counter; `labels` come from [`labels`], `created` is in seconds since the epoch.
-    pub fn counter(&mut self, labels: &str, value: f64, created: Option<f64>) {
-        self.sample("_total", labels, value);
-        self.created(labels, created);
-    }
-
-    /// A sample of a gauge.
-    pub fn gauge(&mut self, labels: &str, value: f64) {
-        self.sample("", labels, value);
-    }
-
-    /// A histogram: `counts` are cumulative, one for each of `bounds` and one for all values.
-    pub fn histogram(&mut self, labels: &str, bounds: &[f64], counts: &[u64], sum: f64, created: Option<f64>) {
-        if self.les.is_empty() || self.bounds != bounds {
-            let all = bounds.iter().chain([&f64::INFINITY]);
-            self.les = all.map(|bound| format!("le=\"{}\"}} ", self.bound(*bound))).collect();
-            self.bounds = bounds.to_vec();
-        }
-        // All buckets begin alike.
-        let begin = self.out.len();
-        let mut same = begin..begin;
-        for (le, count) in self.les.iter().zip(counts) {
-            if same.is_empty() {
-                self.out.push_str(&self.family);
-                self.out.push_str("_bucket{");
-                self.out.push_str(labels);
-                self.out.push_str(if labels.is_empty() { "" } else { "," });
-                same = begin..self.out.len();
-            } else {
-                self.out.extend_from_within(same.clone());
-            }
-            self.out.push_str(le);
-            whole(&mut self.out, *count);
-            self.out.push_str(&self.stamp);
-            self.out.push('\n');
-        }
-        self.sample("_sum", labels, sum);
-        self.sample("_count", labels, counts.last().copied().unwrap_or_default() as f64);
-        self.created(labels, created);
-    }
-
-    fn created(&mut self, labels: &str, created: Option<f64>) {
-        if let Some(created) = created.filter(|_| self.created) {
-            self.sample("_created", labels, created);
-        }
-    }
-
-    fn sample(&mut self, suffix: &str, labels: &str, value: f64) {
-        self.out.push_str(&self.family);
-        self.out.push_str(suffix);
-        if !labels.is_empty() {
-            self.out.push('{');
-            self.out.push_str(labels);
-            self.out.push('}');
-        }
-        self.out.push(' ');
-        number(&mut self.out, value);
-        self.out.push_str(&self.stamp);
-        self.out.push('\n');
-    }
-
-    /// OpenMetrics wants a float.
-    fn bound(&self, bound: f64) -> String {
-        let text = le(bound);
-        let is_float = text.contains(['.', 'e', 'I']);
-        if self.format == Format::OpenMetrics && !is_float { format!("{text}.0") } else { text }
-    }
-}
-
-/// `le` as the Go client writes it, so that series go on when an exporter changes.
-pub fn le(bound: f64) -> String {
-    if bound.is_infinite() {
-        return "+Inf".to_owned();
-    }
-    let scientific = format!("{bound:e}");
-    let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or_default();
-    if (-4..6).contains(&exponent) { format!("{bound}") } else { exponential(bound) }
-}
-
-/// A whole number, which most are.
-fn whole(out: &mut String, value: u64) {
-    out.push_str(itoa::Buffer::new().format(value));
-}
-
-/// A number as short as it can be without losing a bit.
-fn number(out: &mut String, value: f64) {
-    if value.is_sign_positive() && value < 1e15 && value.fract() == 0.0 {
-        // The same digits, quicker.
-        return whole(out, value as u64);
-    }
-    let _ = if value.is_nan() {
-        write!(out, "NaN")
-    } else if value.is_infinite() {
-        write!(out, "{}Inf", if value > 0.0 { '+' } else { '-' })
-    } else if value != 0.0 && !(1e-6..1e21).contains(&value.abs()) {
-        write!(out, "{}", exponential(value))
-    } else {
-        write!(out, "{value}")
-    };
-}
-
-/// As Go writes exponents: with a sign and two digits.
-fn exponential(value: f64) -> String {
-    let text = format!("{value:e}");
-    match text.split_once('e') {
-        Some((mantissa, exponent)) => match exponent.strip_prefix('-') {
-            Some(digits) => format!("{mantissa}e-{digits:0>2}"),
-            None => format!("{mantissa}e+{exponent:0>2}"),
-        },
-        None => text,
-    }
-}
-
-/// Labels as they stand between the braces of a sample.
-pub fn labels<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    let mut out = String::new();
-    push_labels(&mut out, pairs);
-    out
-}
-
-/// Adds labels to others.
-fn push_labels<S: AsRef<str>, T: AsRef<str>>(out: &mut String, pairs: impl IntoIterator<Item = (S, T)>) {
-    for (name, value) in pairs {
-        if !out.is_empty() {
-            out.push(',');
-        }
-        out.push_str(name.as_ref());
-        out.push_str("=\"");
-        escape(out, value.as_ref(), true);
-        out.push('"');
-    }
-}
-
-/// Escapes backslash and line feed, and in label values (and OpenMetrics' help) the double quote.
-fn escape(out: &mut String, text: &str, quotes: bool) {
-    if !text.bytes().any(|b| matches!(b, b'\\' | b'\n' | b'"')) {
-        return out.push_str(text);
-    }
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '"' if quotes => out.push_str("\\\""),
-            c => out.push(c),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn encode(format: Format) -> String {
-        let mut encoder = Encoder::new(format, true);
-        encoder.family("x_total", "counter", None, "Say \"x\" \\ y.");
-        encoder.counter(&labels([("repo", "a\"b\\c\nd\u{1}é")]), 3.0, Some(12.5));
-        encoder.family("d_seconds", "histogram", Some("seconds"), "D.");
-        encoder.histogram("", &[0.0, 0.00001, 2.5, 90.0, 1e6], &[0, 1, 2, 2, 2, 3], 1e22, None);
-        encoder.family("g", "gauge", None, "G.");
-        [0.1, -3.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-7, 1_790_000_000.25]
-            .into_iter()
-            .for_each(|value| encoder.gauge("", value));
-        encoder.finish() + format.end()
-    }
-
-    #[test]
-    fn text() {
-        insta::assert_snapshot!(encode(Format::Text));
-    }
-
-    #[test]
-    fn openmetrics() {
-        insta::assert_snapshot!(encode(Format::OpenMetrics));
     }
 }

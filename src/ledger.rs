@@ -311,9 +311,9 @@ impl Ledger {
         if labels != set || other != by {
             self.overflowed += group.ids.len() as u64;
         }
-        let birth = if self.complete { Birth::Waiting } else { Birth::Released };
+        let (birth, start) = if self.complete { (Birth::Waiting, Some(now)) } else { (Birth::Released, None) };
         self.combinations.insert(other.clone());
-        let cell = totals::cell(&mut self.sets, &self.shape, labels, other, birth, now);
+        let cell = totals::cell(&mut self.sets, &self.shape, labels, other, birth, start);
         totals::add(&mut cell.counts, &group.counts);
         totals::add(&mut cell.sums, &group.sums);
     }
@@ -558,7 +558,7 @@ mod tests {
         let plan = ledger.plan_recount(2).unwrap();
         assert_eq!(plan.ranges, [(1, 2, None), (4, 4, None)], "3 is missing");
         let group = |ids: &[i64]| Group { counts: vec![ids.len() as u64; 2], ..done("a", ids) };
-        ledger.apply_recount(&plan, vec![group(&[1, 2])], 0).unwrap();
+        ledger.apply_recount(&plan, vec![group(&[1, 2])]).unwrap();
         assert_eq!(ledger.plan_recount(2), None, "4 is gone");
         let cell = &ledger.sets()[&vec!["a".to_owned()]].cells[&vec!["completed".to_owned()]];
         assert_eq!((&cell.counts[..], cell.sums[0].to_f64()), (&[3, 2][..], 0.5));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::db::Failure;
-use crate::exposition::{Encoder, Format, own};
+use crate::exposition::{Format, own};
 use crate::metrics::Metrics;
 use crate::poll::Poller;
 use crate::published::Published;
@@ -20,10 +20,9 @@ pub async fn run(settings: &Settings, sources: Vec<Source>) -> Result<(String, O
     if let (true, Some(failure)) = (pages.is_empty(), &failure) {
         return Err(failure.clone());
     }
-    let mut text: String =
-        pages.iter().map(|page| String::from_utf8_lossy(&page.render(Format::Text, 0)).into_owned()).collect();
-    let mut encoder = Encoder::new(Format::Text, false);
-    own::encode(&mut encoder, &metrics.gather());
-    text.push_str(&encoder.finish());
+    let mut encoder = Format::Text.encoder(false, 0);
+    own::encode(encoder.as_mut(), &metrics.gather());
+    let parts = pages.iter().map(|page| page.render(Format::Text, 0)).chain([encoder.finish().into()]);
+    let text = parts.map(|part| String::from_utf8_lossy(&part).into_owned()).collect();
     Ok((text, failure))
 }

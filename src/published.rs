@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::db::Failure;
 use crate::exposition::gzip::Part;
-use crate::exposition::{Encoder, Format, source as encode};
+use crate::exposition::{Format, source as encode};
 use crate::ledger::Ledger;
 use crate::source::Source;
 use crate::status::{History, Summary};
@@ -30,7 +30,7 @@ pub struct Page {
     pub source: Arc<Source>,
     ledger: Arc<Ledger>,
     created: bool,
-    rendered: [OnceCell<Rendered>; 2],
+    rendered: [OnceCell<Rendered>; Format::ALL.len()],
     summary: OnceLock<Summary>,
     /// When it was read.
     pub read_at: Instant,
@@ -100,8 +100,8 @@ impl Page {
 
     /// Renders the page, which takes about `size` bytes.
     pub fn render(&self, format: Format, size: usize) -> Bytes {
-        let mut encoder = Encoder::with_capacity(format, self.created, size);
-        encode::encode(&mut encoder, &self.source, &self.ledger);
+        let mut encoder = format.encoder(self.created, size);
+        encode::encode(encoder.as_mut(), &self.source, &self.ledger);
         encoder.finish().into()
     }
 
@@ -134,7 +134,7 @@ pub struct Snapshot {
     /// By source; also those that are stale.
     pub pages: Vec<Arc<Page>>,
     /// What the web has made of them, by format; it goes when they do.
-    pub answers: [ArcSwapOption<Answer>; 2],
+    pub answers: [ArcSwapOption<Answer>; Format::ALL.len()],
 }
 
 /// What scrapes are answered with, until something in it changes.
@@ -167,7 +167,7 @@ pub struct Published {
     /// Held for the moment in which the pages change together with the metrics that tell of them.
     together: RwLock<()>,
     /// When each format was last asked for, plain and compressed: milliseconds since `began`, plus 1; 0 for never.
-    asked: [[AtomicU64; 2]; 2],
+    asked: [[AtomicU64; 2]; Format::ALL.len()],
     history: ArcSwap<History>,
 }
 
@@ -181,7 +181,7 @@ impl Default for Published {
 impl Published {
     /// Makes ready of a page what scrapes have asked for of late; the page that it follows says how large it will be.
     pub async fn prepare(&self, page: &Arc<Page>, last: Option<&Page>) {
-        for format in [Format::Text, Format::OpenMetrics] {
+        for format in Format::ALL {
             let [plain, packed] = self.asked[format as usize].each_ref().map(|asked| self.is_recent(asked));
             // When it fails, the process ends.
             if (plain || packed)

@@ -1,6 +1,6 @@
 //! What a selector asks for, in terms of the sources: which metric, which part of it, which of its series.
 
-use crate::exposition::le;
+use crate::exposition::text::le;
 use crate::selector::{Matcher, Operator, Selector};
 use crate::source::{Count, Kind, Metric, Source, Value};
 

@@ -392,7 +392,7 @@ mod tests {
         let Resumed::Partly(mut ledger) = counted.resume(wider, wider.shape(10)) else { panic!("rows are the same") };
         // The table is empty by now: what cannot be recounted stays what it was, but for the changed histogram.
         while let Some(plan) = ledger.plan_recount(10) {
-            ledger.apply_recount(&plan, Vec::new(), 0).unwrap();
+            ledger.apply_recount(&plan, Vec::new()).unwrap();
         }
         let cell = ledger.sets().values().flat_map(|set| set.cells.values()).max_by_key(|cell| cell.counts[0]).unwrap();
         assert_eq!(cell.counts[0], 1, "rows");

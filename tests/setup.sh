@@ -5,7 +5,7 @@
 #     tests/setup.sh postgres      PostgreSQL server, 13 or later
 #     tests/setup.sh prometheus    Prometheus, promtool, Alertmanager, amtool
 #     tests/setup.sh pgbouncer     PgBouncer
-#     tests/setup.sh python        Prometheus' Python client, in .tools/python
+#     tests/setup.sh python        Prometheus' Python client and Google's protobuf, in .tools/python
 #     tests/setup.sh web           curl and openssl, to ask for pages with TLS
 #     tests/setup.sh load          psql and wrk, with which the exporter is measured
 #     tests/setup.sh peers         as far as they can be had: the exporters it is measured beside
@@ -90,20 +90,21 @@ have_venv() {
 }
 
 python=$(cd "$(dirname "$0")/.." && pwd)/.tools/python
-# The one release that the tests were written against.
-client='prometheus_client==0.26.0'
+# The releases that the tests were written against.
+parsers='prometheus_client==0.26.0 protobuf==6.33.6'
 
 have_python() {
-    "$python/bin/python" -c 'import prometheus_client' 2>/dev/null
+    "$python/bin/python" -c 'import prometheus_client, google.protobuf' 2>/dev/null
 }
 
 # An environment of its own: it changes nothing of the machine's Python.
 make_python() {
-    say "installing $client in .tools/python with pip: another OpenMetrics parser for the tests"
+    say "installing $parsers in .tools/python with pip: other parsers of what is served, for the tests"
     rm -rf "$python"
     python3 -m venv "$python"
-    "$python/bin/pip" install --quiet --disable-pip-version-check "$client" ||
-        fail "pip cannot install $client; its last words are above"
+    # shellcheck disable=SC2086 # several words
+    "$python/bin/pip" install --quiet --disable-pip-version-check $parsers ||
+        fail "pip cannot install $parsers; its last words are above"
 }
 
 query_exporter=${python%/*}/query-exporter

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Timeline;
-use crate::exposition::{Encoder, Format, labels};
+use crate::exposition::{Encoder as _, Format, Pairs, text};
 use crate::ledger::Labels;
 use crate::source::{Kind, Metric};
 use crate::sql::history::Layout;
@@ -49,7 +49,7 @@ pub struct Family<'a> {
     extra: &'a [(String, String)],
     /// Combinations of the labels beside those of the source that exist as soon as the set does.
     enumerated: BTreeSet<Labels>,
-    encoder: Encoder,
+    encoder: text::Encoder,
     series: Option<Series>,
     /// The values of the labels beside those of the source, in the current set.
     seen: BTreeSet<Labels>,
@@ -79,7 +79,7 @@ impl<'a> Family<'a> {
         gone: &'a Gone,
         extra: &'a [(String, String)],
     ) -> Self {
-        let mut encoder = Encoder::new(Format::OpenMetrics, false);
+        let mut encoder = text::Encoder::new(Format::OpenMetrics, false, 0);
         encoder.family(&metric.name, metric.kind.type_name(), metric.unit.as_deref(), &metric.help);
         let source = layout.source;
         let places: Vec<_> = layout.by.iter().filter_map(|l| source.by.iter().position(|by| by == l)).collect();
@@ -167,9 +167,10 @@ impl<'a> Family<'a> {
     fn until<E>(&mut self, point: i64, full: &mut impl FnMut(String) -> Result<(), E>) -> Result<(), E> {
         let Some(series) = &mut self.series else { return Ok(()) };
         let names = self.layout.labels();
-        let own = names.iter().copied().zip(series.labels.iter().map(String::as_str));
+        let values = series.labels.clone();
+        let own = names.iter().copied().zip(values.iter().map(String::as_str));
         let extra = self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let labels = labels(own.chain(extra));
+        let labels: Vec<_> = own.chain(extra).collect();
         while series.next < point {
             self.encoder.at(self.timeline.time(series.next));
             series.write(&mut self.encoder, self.layout, self.metric, &labels);
@@ -208,7 +209,7 @@ impl Series {
         self.fractions.iter_mut().zip(&more.sums).for_each(|(fraction, more)| *fraction |= more.fract() != 0.0);
     }
 
-    fn write(&mut self, encoder: &mut Encoder, layout: &Layout, metric: &Metric, labels: &str) {
+    fn write(&mut self, encoder: &mut text::Encoder, layout: &Layout, metric: &Metric, labels: &Pairs<'_>) {
         let count = |i: &usize| {
             let place = layout.counts.iter().position(|count| count == i);
             place.map_or(0, |place| self.total.counts[place]).max(0).unsigned_abs()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::db::{Failure, Reason, Session};
-use crate::exposition::{self, Encoder, Format};
+use crate::exposition::{self, Format};
 use crate::ledger::frontier::ReadPlan;
 use crate::ledger::missing::Moment;
 use crate::ledger::{Group, Ledger};
@@ -79,10 +79,10 @@ pub fn of_groups(source: &Source, plan: &ReadPlan, groups: Vec<Group>, limit: us
 
 /// How many series each metric has, as they would be exported.
 fn series(source: &Source, ledger: &Ledger) -> Vec<(String, usize)> {
-    let mut encoder = Encoder::new(Format::Text, false);
-    exposition::source::encode(&mut encoder, source, ledger);
+    let mut encoder = Format::Text.encoder(false, 0);
+    exposition::source::encode(encoder.as_mut(), source, ledger);
     let mut series: Vec<(String, usize)> = Vec::new();
-    for line in encoder.finish().lines() {
+    for line in String::from_utf8_lossy(&encoder.finish()).lines() {
         if let Some(family) = line.strip_prefix("# TYPE ") {
             series.push((family.split(' ').next().unwrap_or_default().to_owned(), 0));
         } else if let (false, Some((_, count))) = (line.starts_with('#'), series.last_mut()) {

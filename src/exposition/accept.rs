@@ -2,26 +2,41 @@
 
 use super::Format;
 
-/// The format for a value of the header `Accept`: OpenMetrics when it is wanted more than text, else text.
+/// The format for a value of the header `Accept`: the one that is wanted most, by the qualities; of several the one that
+/// stands first, as the Go client does it.
 ///
 /// Like every Prometheus client, it answers with text where nothing fits, rather than with 406.
 pub fn format(accept: &str) -> Format {
-    let mut text = 0.0_f32;
-    let mut openmetrics = 0.0_f32;
+    let mut wanted = (0.0, Format::Text);
     for (range, parameters, quality) in ranges(accept) {
-        match range.as_str() {
-            "application/openmetrics-text" => {
-                // Version 0.0.1 was a draft that no client of today needs.
-                let version = parameters.iter().find_map(|p| p.strip_prefix("version="));
-                if version.is_none_or(|v| v.trim_matches('"') == "1.0.0") {
-                    openmetrics = openmetrics.max(quality);
-                }
-            }
-            "text/plain" | "text/*" | "*/*" => text = text.max(quality),
-            _ => {}
+        if let Some(format) = named(&range, &parameters)
+            && quality > wanted.0
+        {
+            wanted = (quality, format);
         }
     }
-    if openmetrics > 0.0 && openmetrics >= text { Format::OpenMetrics } else { Format::Text }
+    wanted.1
+}
+
+/// The format that a range asks for, if it is one of ours.
+fn named(range: &str, parameters: &[String]) -> Option<Format> {
+    let parameter = |name: &str| {
+        let value = |p: &String| Some(p.strip_prefix(name)?.strip_prefix('=')?.trim_matches('"').to_owned());
+        parameters.iter().find_map(value)
+    };
+    match range {
+        "application/vnd.google.protobuf" => {
+            let is_ours = parameter("proto").as_deref() == Some("io.prometheus.client.metricfamily")
+                && parameter("encoding").as_deref() == Some("delimited");
+            is_ours.then_some(Format::Protobuf)
+        }
+        // Version 0.0.1 was a draft that no client of today needs.
+        "application/openmetrics-text" => {
+            parameter("version").is_none_or(|version| version == "1.0.0").then_some(Format::OpenMetrics)
+        }
+        "text/plain" | "text/*" | "*/*" => Some(Format::Text),
+        _ => None,
+    }
 }
 
 /// Whether a value of the header `Accept-Encoding` takes gzip.
@@ -55,6 +70,11 @@ mod tests {
         assert_eq!(format(v2), Format::OpenMetrics);
         assert_eq!(format(v3), Format::OpenMetrics);
         assert_eq!(format(text_only), Format::Text);
+        // With native histograms or start timestamps switched on.
+        let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        assert_eq!(format(&format!("{protobuf},{}", v2.replacen(",", ";q=0.8,", 1))), Format::Protobuf);
+        let v3 = v3.replace("q=0.5", "q=0.45");
+        assert_eq!(format(&format!("{protobuf};escaping=allow-utf-8;q=0.6,{v3}")), Format::Protobuf);
     }
 
     #[test]
@@ -69,6 +89,24 @@ mod tests {
             ("application/openmetrics-text; version=\"1.0.0\"; q=0.9, */*;q=0.1", Format::OpenMetrics),
             ("application/openmetrics-text;version=2.0.0", Format::Text),
             ("application/openmetrics-text;q=high,text/plain;q=0.1", Format::Text),
+            ("text/plain,application/openmetrics-text", Format::Text),
+            ("application/openmetrics-text,text/plain", Format::OpenMetrics),
+            (
+                "application/vnd.google.protobuf; proto=\"io.prometheus.client.MetricFamily\"; encoding=\"delimited\"",
+                Format::Protobuf,
+            ),
+            (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.3,\
+                 application/openmetrics-text;q=0.4,*/*;q=0.1",
+                Format::OpenMetrics,
+            ),
+            // Not what we have: another encoding, another message, or not said which.
+            (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text,text/plain;q=0.1",
+                Format::Text,
+            ),
+            ("application/vnd.google.protobuf;proto=a.B;encoding=delimited,text/plain;q=0.1", Format::Text),
+            ("application/vnd.google.protobuf", Format::Text),
         ] {
             assert_eq!(format(accept), expected, "{accept}");
         }

@@ -1,11 +1,11 @@
-//! The exporter's own metrics, from a `prometheus` registry into the same encoder as the rest.
+//! The exporter's own metrics, from a `prometheus` registry into the same encoders as the rest.
 
 use prometheus::proto::{MetricFamily, MetricType};
 
-use super::{Encoder, labels};
+use super::Encoder;
 
 /// Encodes gathered families. Only counters and gauges are used for own metrics.
-pub fn encode(encoder: &mut Encoder, families: &[MetricFamily]) {
+pub fn encode(encoder: &mut dyn Encoder, families: &[MetricFamily]) {
     for family in families {
         let kind = if family.get_field_type() == MetricType::COUNTER { "counter" } else { "gauge" };
         let unit = ["seconds", "bytes"].into_iter().find(|unit| {
@@ -14,7 +14,7 @@ pub fn encode(encoder: &mut Encoder, families: &[MetricFamily]) {
         });
         encoder.family(family.name(), kind, unit, family.help());
         for metric in family.get_metric() {
-            let labels = labels(metric.get_label().iter().map(|l| (l.name(), l.value())));
+            let labels: Vec<_> = metric.get_label().iter().map(|l| (l.name(), l.value())).collect();
             match family.get_field_type() {
                 MetricType::COUNTER => encoder.counter(&labels, metric.get_counter().get_value(), None),
                 _ => encoder.gauge(&labels, metric.get_gauge().get_value()),

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{Encoder, labels, push_labels};
+use super::{Encoder, Pairs};
 use crate::ledger::decimal::Decimal;
 use crate::ledger::{Birth, Cell, Labels, Ledger, Set, totals};
 use crate::source::{Kind, Metric, Source};
 
 /// Encodes every metric of a source. Series that are not released yet are shown as 0.
 ///
-/// Nothing is copied and nothing allocated for a single series but the text itself.
-pub fn encode(encoder: &mut Encoder, source: &Source, ledger: &Ledger) {
-    let mut labels = String::new();
+/// Nothing is copied and nothing allocated for a single series but what is written.
+pub fn encode(encoder: &mut dyn Encoder, source: &Source, ledger: &Ledger) {
+    let mut labels = Vec::new();
     for metric in &source.metrics {
         // Nothing to say until a row has been counted: 0 would be a time.
         if metric.kind == Kind::Newest && ledger.newest().is_none() {
@@ -21,16 +21,17 @@ pub fn encode(encoder: &mut Encoder, source: &Source, ledger: &Ledger) {
         encoder.family(&metric.name, metric.kind.type_name(), metric.unit.as_deref(), &metric.help);
         match &metric.kind {
             Kind::Open => open(encoder, source, metric, ledger),
-            Kind::Newest => encoder.gauge("", ledger.newest().unwrap_or_default()),
+            Kind::Newest => encoder.gauge(&[], ledger.newest().unwrap_or_default()),
             kind => {
                 let mut reader = Reader::new(source, metric);
                 for (values, set) in ledger.sets() {
                     labels.clear();
-                    push_labels(&mut labels, source.labels.iter().zip(values));
+                    labels
+                        .extend(source.labels.iter().zip(values).map(|(name, value)| (name.as_str(), value.as_str())));
                     let own = labels.len();
                     reader.each(set, |more, shown| {
                         labels.truncate(own);
-                        push_labels(&mut labels, metric.labels.iter().zip(more));
+                        labels.extend(metric.labels.iter().map(String::as_str).zip(more));
                         sample(encoder, kind, &labels, &shown);
                     });
                 }
@@ -39,11 +40,10 @@ pub fn encode(encoder: &mut Encoder, source: &Source, ledger: &Ledger) {
     }
 }
 
-fn sample(encoder: &mut Encoder, kind: &Kind, labels: &str, shown: &Shown<'_>) {
-    let created = Some(shown.created);
+fn sample(encoder: &mut dyn Encoder, kind: &Kind, labels: &Pairs<'_>, shown: &Shown<'_>) {
     match kind {
-        Kind::Rows(_) | Kind::Sum(_) => encoder.counter(labels, shown.value(), created),
-        Kind::Histogram { buckets, .. } => encoder.histogram(labels, buckets, shown.counts, shown.sum, created),
+        Kind::Rows(_) | Kind::Sum(_) => encoder.counter(labels, shown.value(), shown.start),
+        Kind::Histogram { buckets, .. } => encoder.histogram(labels, buckets, shown.counts, shown.sum, shown.start),
         Kind::Open | Kind::Newest => {}
     }
 }
@@ -55,8 +55,8 @@ pub struct Shown<'r> {
     pub counts: &'r [u64],
     /// The sum of its metric.
     pub sum: f64,
-    /// When it was born, in seconds since the epoch.
-    pub created: f64,
+    /// When it was born, in milliseconds since the epoch, where that is known.
+    pub start: Option<i64>,
 }
 
 impl Shown<'_> {
@@ -107,12 +107,12 @@ impl<'a> Reader<'a> {
         cells.sort_by(|a, b| values(a.0).cmp(values(b.0)));
         for same in cells.chunk_by(|a, b| values(a.0).eq(values(b.0))) {
             let held = |cell: &Cell| if positions.is_empty() { set.birth } else { cell.birth } != Birth::Released;
-            let born = if positions.is_empty() { Some(set.created) } else { same.iter().map(|c| c.1.created).min() };
-            let created = born.unwrap_or_default() as f64 / 1000.0;
+            // Added up, they start with the first, and that is not known where it is not known of one: none is less than any.
+            let start = if positions.is_empty() { set.start } else { same.iter().map(|c| c.1.start).min().flatten() };
             match same {
                 [(by, cell)] if !held(cell) => {
                     let sum = sum.map_or(0.0, |i| cell.sums[i].to_f64());
-                    visit(values(by), Shown { counts: &cell.counts[counts.clone()], sum, created });
+                    visit(values(by), Shown { counts: &cell.counts[counts.clone()], sum, start });
                 }
                 _ => {
                     added.clear();
@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
                         totals::add(added, &cell.counts[counts.clone()]);
                         total += sum.map_or(Decimal::default(), |i| cell.sums[i]);
                     }
-                    visit(values(same[0].0), Shown { counts: added, sum: total.to_f64(), created });
+                    visit(values(same[0].0), Shown { counts: added, sum: total.to_f64(), start });
                 }
             }
         }
@@ -145,7 +145,7 @@ impl<'a> Iterator for Values<'a, '_> {
     }
 }
 
-fn open(encoder: &mut Encoder, source: &Source, metric: &Metric, ledger: &Ledger) {
+fn open(encoder: &mut dyn Encoder, source: &Source, metric: &Metric, ledger: &Ledger) {
     let mut rows = zeros(source, metric, ledger);
     let names = source.open_labels();
     for (values, count) in ledger.open_rows() {
@@ -153,7 +153,7 @@ fn open(encoder: &mut Encoder, source: &Source, metric: &Metric, ledger: &Ledger
         *rows.entry(metric.labels.iter().filter_map(value).collect()).or_default() += count;
     }
     for (values, count) in rows {
-        let labels = labels(metric.labels.iter().map(String::as_str).zip(values));
+        let labels: Vec<_> = metric.labels.iter().map(String::as_str).zip(values).collect();
         encoder.gauge(&labels, count as f64);
     }
 }

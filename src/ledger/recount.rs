@@ -51,12 +51,13 @@ impl Ledger {
     }
 
     /// Takes their rows. On an error nothing has changed.
-    pub fn apply_recount(&mut self, plan: &ReadPlan, groups: Vec<Group>, now: i64) -> Result<(), ApplyError> {
+    pub fn apply_recount(&mut self, plan: &ReadPlan, groups: Vec<Group>) -> Result<(), ApplyError> {
         let rows = checked_rows(plan, &groups)?;
         let Some(Recount { fresh, mut left }) = self.recount.take() else { return Ok(()) };
         for group in groups.into_iter().filter(|group| group.done) {
             let (labels, by) = (self.fold(group.set), self.fold_by(group.by));
-            let cell = totals::cell(&mut self.sets, &self.shape, labels, by, Birth::Released, now);
+            let cell = totals::cell(&mut self.sets, &self.shape, labels, by, Birth::Released, None);
+            cell.start = None;
             add_fresh(&mut cell.counts, &group.counts, &fresh.counts);
             add_fresh(&mut cell.sums, &group.sums, &fresh.sums);
             add_fresh(&mut self.rejected, &group.rejected, &fresh.values);
@@ -77,7 +78,7 @@ impl Ledger {
         raise_sets(&mut floor, std::mem::take(&mut self.floor), &self.shape);
         let shape = std::mem::take(&mut self.shape);
         // The sets are there from the start, at 0: they keep their labels, and new ones count against the limit.
-        let empty = |low: &Arc<Set>| Arc::new(Set::new(&shape, low.birth, low.created));
+        let empty = |low: &Arc<Set>| Arc::new(Set::new(&shape, low.birth, None));
         let sets: Sets = floor.iter().map(|(labels, low)| (labels.clone(), empty(low))).collect();
         let fresh = Self {
             sets,

@@ -22,8 +22,10 @@ pub type Sets = BTreeMap<Labels, Arc<Set>>;
 pub struct Set {
     /// Governs the metrics without other labels.
     pub birth: Birth,
-    /// When the set was born, in milliseconds since the epoch.
-    pub created: i64,
+    /// When the set was born, in milliseconds since the epoch. Absent where that is not known: its first rows were
+    /// counted from history, or recounted.
+    #[serde(default)]
+    pub start: Option<i64>,
     /// Totals by the values of the other labels.
     #[serde(with = "pairs")]
     pub cells: BTreeMap<Labels, Cell>,
@@ -34,8 +36,9 @@ pub struct Set {
 pub struct Cell {
     /// Governs the metrics with other labels.
     pub birth: Birth,
-    /// When the combination was born, in milliseconds since the epoch.
-    pub created: i64,
+    /// When the combination was born, like that of the set.
+    #[serde(default)]
+    pub start: Option<i64>,
     /// Whole-number measures.
     pub counts: Vec<u64>,
     /// Sums.
@@ -43,15 +46,15 @@ pub struct Cell {
 }
 
 impl Set {
-    pub(super) fn new(shape: &Shape, birth: Birth, created: i64) -> Self {
-        let cells = shape.enumerated.iter().map(|by| (by.clone(), Cell::new(shape, birth, created))).collect();
-        Self { birth, created, cells }
+    pub(super) fn new(shape: &Shape, birth: Birth, start: Option<i64>) -> Self {
+        let cells = shape.enumerated.iter().map(|by| (by.clone(), Cell::new(shape, birth, start))).collect();
+        Self { birth, start, cells }
     }
 }
 
 impl Cell {
-    pub(super) fn new(shape: &Shape, birth: Birth, created: i64) -> Self {
-        Self { birth, created, counts: vec![0; shape.counts], sums: vec![Decimal::default(); shape.sums] }
+    pub(super) fn new(shape: &Shape, birth: Birth, start: Option<i64>) -> Self {
+        Self { birth, start, counts: vec![0; shape.counts], sums: vec![Decimal::default(); shape.sums] }
     }
 }
 
@@ -74,10 +77,10 @@ pub(super) fn cell<'s>(
     labels: Labels,
     by: Labels,
     birth: Birth,
-    now: i64,
+    start: Option<i64>,
 ) -> &'s mut Cell {
-    let set = sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, birth, now)));
-    Arc::make_mut(set).cells.entry(by).or_insert_with(|| Cell::new(shape, birth, now))
+    let set = sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, birth, start)));
+    Arc::make_mut(set).cells.entry(by).or_insert_with(|| Cell::new(shape, birth, start))
 }
 
 /// Numbers where they stand now; `from` says for each where it stood, if it is not new.
@@ -85,20 +88,20 @@ pub(super) fn moved<T: Copy + Default>(was: &[T], from: &[Option<usize>]) -> Vec
     from.iter().map(|from| from.and_then(|i| was.get(i).copied()).unwrap_or_default()).collect()
 }
 
-/// Raises sets to what is larger; those of `floor` keep when they were born.
+/// Raises sets to what is larger; nobody knows when those of `floor` were born that have it.
 pub(super) fn raise_sets(sets: &mut Sets, floor: Sets, shape: &Shape) {
     for (labels, low) in floor {
-        let set = sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, low.birth, low.created)));
+        let set = sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, low.birth, None)));
         let (set, low) = (Arc::make_mut(set), Arc::unwrap_or_clone(low));
         set.birth = low.birth;
-        set.created = low.created;
+        set.start = None;
         for (by, low) in low.cells {
             match set.cells.entry(by) {
-                Entry::Vacant(entry) => _ = entry.insert(low),
+                Entry::Vacant(entry) => _ = entry.insert(Cell { start: None, ..low }),
                 Entry::Occupied(mut entry) => {
                     let cell = entry.get_mut();
                     cell.birth = low.birth;
-                    cell.created = low.created;
+                    cell.start = None;
                     raise(&mut cell.counts, &low.counts);
                     raise(&mut cell.sums, &low.sums);
                 }

@@ -74,6 +74,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Group;
     use super::super::testing::{done, poll, shape};
     use super::*;
 
@@ -92,5 +93,40 @@ mod tests {
         assert!(!ledger.release(189, 90));
         assert!(ledger.release(190, 90));
         assert_eq!(births(&ledger), [Birth::Released, Birth::Released]);
+    }
+
+    #[test]
+    fn what_is_counted_from_history_has_no_start_and_what_is_born_later_has_one() {
+        let mut ledger = Ledger::new(shape(10));
+        let at = |ledger: &mut Ledger, now, groups| {
+            let moment = super::super::missing::Moment { now, ..Default::default() };
+            ledger.apply(&ledger.plan(&[], 2), None, groups, moment).unwrap().more
+        };
+        // The history takes two polls.
+        assert!(at(&mut ledger, 100, vec![done("a", &[1, 2])]));
+        assert!(!at(&mut ledger, 200, vec![done("b", &[3])]));
+        at(&mut ledger, 300, vec![done("a", &[4]), done("c", &[5])]);
+        let later = Group { by: vec!["late".into()], ..done("a", &[6]) };
+        at(&mut ledger, 400, vec![later]);
+        let starts = |ledger: &Ledger| -> Vec<_> {
+            let of =
+                |set: &Arc<super::super::Set>| (set.start, set.cells.values().map(|c| c.start).collect::<Vec<_>>());
+            ledger.sets().values().map(of).collect()
+        };
+        let (a, b, c) = ((None, vec![None, None, Some(400)]), (None, vec![None; 2]), (Some(300), vec![Some(300); 2]));
+        assert_eq!(starts(&ledger), [a, b, c]);
+
+        // As an older version wrote it, every start is the time of its poll, of the history's too.
+        let mut saved = serde_json::to_value(&ledger).unwrap().to_string();
+        assert_eq!(serde_json::from_str::<Ledger>(&saved).map(|ledger| starts(&ledger)).unwrap(), starts(&ledger));
+        for time in ["null", "300", "400"] {
+            saved = saved.replace(&format!("\"start\":{time}"), "\"created\":100");
+        }
+        let older = serde_json::from_str::<Ledger>(&saved).unwrap();
+        assert!(
+            starts(&older).iter().all(|(set, cells)| set.is_none() && cells.iter().all(Option::is_none)),
+            "{saved}"
+        );
+        assert_eq!(older.rows(), 6);
     }
 }

@@ -235,7 +235,7 @@ impl Tracked {
         let watched = watched.as_ref().map(|(sighting, seen)| (sighting, &seen[..]));
         let mut applied = ledger.apply(&plan, watched, groups, at).map_err(|e| self.wrong(&e))?;
         if let Some((plan, groups)) = recount {
-            ledger.apply_recount(&plan, groups, at.now).map_err(|e| self.wrong(&e))?;
+            ledger.apply_recount(&plan, groups).map_err(|e| self.wrong(&e))?;
             applied.more |= ledger.plan_recount(1).is_some();
         }
         ledger.age(at, gap_watch);

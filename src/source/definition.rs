@@ -38,6 +38,7 @@ struct RawMetric {
     #[serde(rename = "where")]
     only: Option<String>,
     sum: Option<String>,
+    count: Option<String>,
     value: Option<String>,
     buckets: Option<Vec<f64>>,
     of: Option<String>,
@@ -153,9 +154,10 @@ impl Parser {
         for label in raw.enumerate.keys().filter(|l| !raw.labels.contains(l)) {
             self.problem(&format!("{key}.enumerate.{label}"), "is not one of the metric's own labels");
         }
-        let keys: [(&str, bool, &[&str]); 5] = [
+        let keys: [(&str, bool, &[&str]); 6] = [
             ("where", raw.only.is_some(), &["counter", "histogram"]),
             ("sum", raw.sum.is_some(), &["counter"]),
+            ("count", raw.count.is_some(), &["counter"]),
             ("value", raw.value.is_some(), &["histogram"]),
             ("buckets", raw.buckets.is_some(), &["histogram"]),
             ("of", raw.of.is_some(), &["gauge"]),
@@ -241,19 +243,21 @@ impl Parser {
         })
     }
 
-    fn counter(&mut self, _key: &str, raw: &RawMetric, only: Option<String>) -> Option<Kind> {
-        Some(match &raw.sum {
-            Some(column) => {
-                let value = self.value(column);
-                self.source.sums.push(Sum { value, only });
-                Kind::Sum(self.source.sums.len() - 1)
+    fn counter(&mut self, key: &str, raw: &RawMetric, only: Option<String>) -> Option<Kind> {
+        if let Some(column) = &raw.sum {
+            if raw.count.is_some() {
+                self.problem(&format!("{key}.count"), "stands beside sum: a counter adds values up or counts rows");
             }
-            None if only.is_none() => Kind::Rows(0),
-            None => {
-                self.source.counts.push(Count { value: None, le: None, only });
-                Kind::Rows(self.source.counts.len() - 1)
-            }
-        })
+            let value = self.value(column);
+            self.source.sums.push(Sum { value, only });
+            return Some(Kind::Sum(self.source.sums.len() - 1));
+        }
+        let value = raw.count.as_ref().map(|column| self.value(column));
+        if value.is_none() && only.is_none() {
+            return Some(Kind::Rows(0));
+        }
+        self.source.counts.push(Count { value, le: None, only });
+        Some(Kind::Rows(self.source.counts.len() - 1))
     }
 
     fn histogram(&mut self, key: &str, raw: &RawMetric, only: Option<String>) -> Option<Kind> {
@@ -400,6 +404,11 @@ mod tests {
             name = "9x_total"
             help = ""
             buckets = [1]
+            [[counter]]
+            name = "both_total"
+            help = "B."
+            sum = "ms"
+            count = "ms"
             [[histogram]]
             name = "h_seconds_sum"
             help = "H."

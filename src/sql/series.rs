@@ -60,6 +60,7 @@ pub fn number(question: &Question, columns: &Columns, sets: Option<Vec<&Labels>>
     let count = format!("count({valid}){}", filter(&restricted));
     let mut list = Vec::new();
     let value = match (&question.metric.kind, question.part) {
+        (Kind::Rows(_), _) if question.value().is_some() => count,
         (Kind::Rows(_) | Kind::Open, _) => format!("count(*){}", filter(&restricted)),
         (Kind::Sum(_), _) | (Kind::Histogram { .. }, Part::Sum) => sum,
         (Kind::Histogram { .. }, Part::Count) => count,
@@ -166,6 +167,7 @@ pub fn behind(question: &Question) -> Vec<String> {
 pub fn row_value(question: &Question) -> String {
     match (&question.metric.kind, question.value()) {
         (Kind::Newest, _) => "extract(epoch FROM at)::float8".to_owned(),
+        (Kind::Rows(_), _) => "1".to_owned(),
         (_, Some(value)) => view::value(value),
         _ => "1".to_owned(),
     }

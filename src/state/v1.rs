@@ -53,14 +53,12 @@ struct Gap {
 #[derive(Deserialize)]
 struct Set {
     birth: Birth,
-    created: i64,
     cells: Vec<(Labels, Cell)>,
 }
 
 #[derive(Deserialize)]
 struct Cell {
     birth: Birth,
-    created: i64,
     counts: Vec<u64>,
     sums: Vec<f64>,
 }
@@ -96,11 +94,12 @@ impl From<Set> for ledger::Set {
         // A sum that was published with its rounding must not fall.
         let cell = |cell: Cell| ledger::Cell {
             birth: cell.birth,
-            created: cell.created,
+            // Version 1 noted a time for history, too.
+            start: None,
             counts: cell.counts,
             sums: cell.sums.into_iter().map(Decimal::not_below).collect(),
         };
         let cells = set.cells.into_iter().map(|(by, saved)| (by, cell(saved))).collect();
-        Self { birth: set.birth, created: set.created, cells }
+        Self { birth: set.birth, start: None, cells }
     }
 }

@@ -15,7 +15,7 @@ use super::body::Body;
 use super::gate::{Gate, Protection};
 use super::page::{self, View};
 use crate::exposition::gzip;
-use crate::exposition::{Encoder, Format, accept, own};
+use crate::exposition::{Format, accept, own};
 use crate::metrics::Metrics;
 use crate::published::{Answer, Published};
 use crate::source::Source;
@@ -148,8 +148,7 @@ impl Site {
         for page in &pages {
             plain.push(page.rendered(format).await?.plain.clone());
         }
-        let own = of_exporter(families, format, pages.len() == self.sources.len()) + format.end();
-        plain.push(Bytes::from(own));
+        plain.push(of_exporter(families, format, pages.len() == self.sources.len()));
         let answer = Arc::new(Answer { pages, plain, packed: OnceCell::new(), version, until });
         newest.answers[format as usize].store(Some(answer.clone()));
         Ok(answer)
@@ -187,16 +186,16 @@ impl Site {
     }
 }
 
-/// The exporter's own metrics; when data is withdrawn, it is not up.
-fn of_exporter(mut families: Vec<MetricFamily>, format: Format, complete: bool) -> String {
+/// The exporter's own metrics, with the end mark; when data is withdrawn, it is not up.
+fn of_exporter(mut families: Vec<MetricFamily>, format: Format, complete: bool) -> Bytes {
     if !complete {
         // Only in this response: the gauge itself belongs to the poller, which may be setting it right now.
         let up = families.iter_mut().filter(|family| family.name() == "rsolv_exporter_up");
         up.flat_map(|family| family.mut_metric()).for_each(|metric| metric.set_gauge(Gauge::default()));
     }
-    let mut encoder = Encoder::new(format, false);
-    own::encode(&mut encoder, &families);
-    encoder.finish()
+    let mut encoder = format.encoder(false, 0);
+    own::encode(encoder.as_mut(), &families);
+    [encoder.finish().as_slice(), format.end().as_bytes()].concat().into()
 }
 
 /// All values of a header that is a list, as one list.

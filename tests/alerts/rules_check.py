@@ -34,12 +34,12 @@ def problem(where, what):
 
 
 def exported():
-    """Names of the series the exporter exports; a histogram has three."""
+    """Names of the series the exporter exports; a histogram has three, or one when it is native."""
     names = set()
     for line in (TESTS / "exported-metrics.txt").read_text().splitlines():
         if line and not line.startswith("#"):
             name, kind = line.split()
-            names |= {name + suffix for suffix in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}
+            names |= {name + suffix for suffix in ("", "_bucket", "_sum", "_count")} if kind == "histogram" else {name}
     return names
 
 
@@ -57,6 +57,18 @@ def calls(expression, function):
         yield expression[: match.start()], expression[match.end():]
 
 
+def enclosing(before):
+    """What stands before each parenthesis that is open at the end of a text, innermost first."""
+    heads, depth = [], 0
+    for place in range(len(before) - 1, -1, -1):
+        depth += {")": 1, "(": -1}.get(before[place], 0)
+        if depth < 0:
+            depth = 0
+            head = re.search(r"((max|sum) \w+ \([^()]*\)|\w*) *$", before[:place])
+            heads.append("" if head[1] in ("or", "unless", "and") else head[1])
+    return " ".join(head for head in heads if head)
+
+
 def main():
     names = exported()
     recorded, alerts = set(), {}
@@ -72,7 +84,7 @@ def main():
                     elif metric not in names:
                         problem(name, f"{metric} is not exported")
                 for before, argument in calls(expression, "increase"):
-                    if not re.search(r"sum by \([^)]*\) \( ?max without \(instance, pod\) \( ?$", before):
+                    if not re.match(r"(histogram_\w+ )?max without \(instance, pod\) sum by \([^)]*\)", enclosing(before)):
                         problem(name, "increase() outside of sum by (…) (max without (instance, pod) (…))")
                     if not re.match(r"rsolv_\w+(\{[^}]*\})?\[", argument):
                         problem(name, "increase() of something else than a counter")

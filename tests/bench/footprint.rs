@@ -16,8 +16,8 @@ use crate::support::http;
 use crate::support::scratch::Scratch;
 use crate::tables;
 
-/// Samples of one repository: 17 of validations (3 statuses, a histogram of 10, 4 counters), 27 of mitigations.
-const PER_REPOSITORY: u64 = 44;
+/// Samples of one repository: 18 of validations (3 statuses, a histogram of 10, 5 counters), 27 of mitigations.
+const PER_REPOSITORY: u64 = 45;
 
 /// Seconds of processor that all threads of a process have used.
 fn processor(pid: u32) -> Result<f64> {

@@ -20,7 +20,7 @@ use rsolv_exporter::state::{Fingerprint, Saved, State, StateFile};
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
-/// Repositories; each makes 17 samples of validations.
+/// Repositories; each makes 18 samples of validations.
 const REPOSITORIES: [i64; 2] = [118, 5_883];
 
 fn main() {
@@ -95,6 +95,11 @@ fn text(bencher: Bencher<'_, '_>, repositories: i64) {
 #[divan::bench(args = REPOSITORIES)]
 fn openmetrics(bencher: Bencher<'_, '_>, repositories: i64) {
     encode(bencher, repositories, Format::OpenMetrics);
+}
+
+#[divan::bench(args = REPOSITORIES)]
+fn protobuf(bencher: Bencher<'_, '_>, repositories: i64) {
+    encode(bencher, repositories, Format::Protobuf);
 }
 
 /// As for the page that follows another one.

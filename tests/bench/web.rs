@@ -26,7 +26,7 @@ use support::ports::free_port;
 use support::process;
 use support::scratch::Scratch;
 
-/// One row makes 17 series: rows by three statuses, four sums, and a histogram with ten.
+/// One row makes 18 series: rows by three statuses, five other counters, and a histogram with ten.
 const SETS: usize = 600;
 /// As Prometheus asks.
 const ACCEPT: &str = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";

@@ -70,6 +70,7 @@ def increments(event):
     yield from cumulative(f"rsolv_{kind}_duration_milliseconds", labels, bounds, duration)
     if kind == "validation":
         yield "rsolv_validation_test_generated_total", labels, tests
+        yield "rsolv_validation_tests_reported_total", labels, 1
         yield "rsolv_validation_test_passed_total", labels, passed
         yield "rsolv_validation_test_failed_total", labels, tests - passed
         yield "rsolv_validation_vulnerabilities_found_total", labels, 1

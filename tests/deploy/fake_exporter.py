@@ -79,6 +79,7 @@ def page():
         f'rsolv_validation_duration_milliseconds_count{{{at}}} {v}',
         f'rsolv_validation_duration_milliseconds_sum{{{at}}} {v_ms}.0',
         f'rsolv_validation_test_generated_total{{{at}}} {generated}',
+        f'rsolv_validation_tests_reported_total{{{at}}} {v}',
         f'rsolv_validation_test_passed_total{{{at}}} {passed}',
         f'rsolv_validation_test_failed_total{{{at}}} {failed}',
         f'rsolv_validation_vulnerabilities_found_total{{{at}}} {found}',

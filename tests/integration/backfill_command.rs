@@ -23,7 +23,7 @@ async fn history(db: &Database<'_>) {
         let minutes = (i * 1_013) % 5_760;
         let at = format!("{NOW} - interval '{minutes} minutes 7.25 seconds'");
         let started = format!("{at} - interval '{} milliseconds'", 300 * (i % 97) * (i % 89));
-        let data = json!({"language": if i % 3 == 0 { "ruby" } else { "go" }, "tests_generated": i % 5,
+        let data = json!({"language": if i % 3 == 0 { "ruby" } else { "go" }, "tests_generated": if i % 7 == 0 { json!(null) } else { json!(i % 5) },
             "trust_score": (i * 7) % 101, "prUrl": if i % 2 == 0 { "x" } else { "" }});
         let repo = repos[usize::from(i % 4 == 0)];
         let status = if i % 6 == 0 { "failed" } else { "completed" };
@@ -96,6 +96,10 @@ async fn a_day_in_the_past_has_the_increase_that_sql_gives() {
         (
             format!("rsolv_validation_test_generated_total{{{job}}}"),
             sql("sum((data->>'tests_generated')::int)", "validation_executions", "true"),
+        ),
+        (
+            format!("rsolv_validation_tests_reported_total{{{job}}}"),
+            sql("count(*)", "validation_executions", "data->>'tests_generated' IS NOT NULL"),
         ),
         (
             format!("rsolv_mitigation_trust_score_value_sum{{{job}}}"),

@@ -110,28 +110,42 @@ async fn sets_above_the_limit_are_counted_under_overflow_for_life() {
 }
 
 #[tokio::test]
-async fn created_is_the_birth_of_a_series_and_survives_a_restart_but_no_reset() {
+async fn the_start_of_a_series_is_its_birth_and_what_is_counted_from_history_has_none() {
     let (database, state) = (Database::new().await, State::new());
-    let repo = database.repository("org/a").await;
-    database.insert(Validation::completed(repo, "{}")).await;
+    let repos = [database.repository("org/old").await, database.repository("org/new").await];
+    database.insert(Validation::completed(repos[0], "{}")).await;
     let flags = ["--web.openmetrics-created"];
-    let created = async |exporter: &Exporter| {
-        exporter.wait_for("data", |m| m.sum(TOTAL, &[]) >= 1.0).await;
+    let starts = async |exporter: &Exporter, rows: f64| {
+        exporter.wait_for("data", |m| m.sum(TOTAL, &[]) == rows).await;
         let openmetrics = exporter.request("GET", "/metrics", &[("accept", "application/openmetrics-text")]).await;
-        let mut lines: Vec<String> =
-            openmetrics.text().lines().filter(|line| line.contains("_created{")).map(str::to_owned).collect();
-        lines.sort();
-        assert!(lines.iter().any(|line| line.starts_with("rsolv_validation_executions_created{")), "{lines:?}");
-        lines
+        let text = openmetrics.text();
+        let lines = text.lines().filter(|line| line.contains("_created{")).map(str::to_owned);
+        lines.collect::<std::collections::BTreeSet<String>>()
     };
     let mut exporter = state.exporter(&database, &flags).await;
-    let first = created(&exporter).await;
+    assert!(starts(&exporter, 1.0).await.is_empty(), "history");
+
+    let now = async || database.value("SELECT extract(epoch FROM clock_timestamp())").await.parse::<f64>().unwrap();
+    let before = now().await;
+    database.insert(Validation::completed(repos[0], "{}")).await;
+    database.insert(Validation::completed(repos[1], "{}")).await;
+    let first = starts(&exporter, 3.0).await;
+    let born = before..now().await;
+    assert_eq!(first.len(), 3 + 1 + 5, "each counter and the histogram: {first:?}");
+    for line in &first {
+        let (series, start) = line.rsplit_once(' ').unwrap();
+        assert!(series.contains("repo=\"org/new\""), "{line}");
+        // It is told in milliseconds.
+        assert!((born.start - 0.001..born.end).contains(&start.parse().unwrap()), "{line} is not in {born:?}");
+    }
     exporter.kill9().await;
-    database.insert(Validation::completed(repo, "{}")).await;
+
+    database.insert(Validation::completed(repos[1], "{}")).await;
     let mut exporter = state.exporter(&database, &flags).await;
-    assert_eq!(created(&exporter).await, first, "the series go on");
+    assert_eq!(starts(&exporter, 4.0).await, first, "the series go on");
     exporter.kill9().await;
+
     std::fs::remove_file(&state.path).unwrap();
     let exporter = state.exporter(&database, &flags).await;
-    assert_ne!(created(&exporter).await, first, "the series begin anew");
+    assert!(starts(&exporter, 4.0).await.is_empty(), "all is recounted");
 }

@@ -60,6 +60,7 @@ async fn the_rows_behind_a_series_add_up_to_it() {
         ("rsolv_validation_executions_total{status=\"timeout\"}", "rsolv_validation_executions_total"),
         ("rsolv_mitigation_pr_created_total", "rsolv_mitigation_pr_created_total"),
         ("rsolv_validation_test_generated_total", "rsolv_validation_test_generated_total"),
+        ("rsolv_validation_tests_reported_total", "rsolv_validation_tests_reported_total"),
         ("rsolv_mitigation_trust_score_value", "rsolv_mitigation_trust_score_value_sum"),
         ("rsolv_mitigation_trust_score_value_bucket{le=\"90\"}", ""),
         ("rsolv_validation_executions_open{status=\"running\"}", "rsolv_validation_executions_open"),

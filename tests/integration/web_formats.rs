@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use rsolv_exporter::exposition::{Encoder, Format, labels};
+use rsolv_exporter::exposition::Format;
 use serde_json::json;
 
 use crate::support::database::Database;
@@ -21,10 +21,10 @@ use crate::support::prometheus::Prometheus;
 use crate::support::python;
 
 /// What Prometheus 2 sends; Prometheus 3 sends more of the same.
-const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+pub const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 
 /// Label values that hurt whoever does not quote.
-const HOSTILE: [&str; 6] = [
+pub const HOSTILE: [&str; 6] = [
     "evil/\"},{x=\"",
     "evil/back\\slash\\n",
     "evil/line\nbreak",
@@ -35,17 +35,21 @@ const HOSTILE: [&str; 6] = [
 
 async fn hostile_database() -> Database<'static> {
     let db = Database::new().await;
+    fill(&db).await;
+    db
+}
+
+pub async fn fill(db: &Database<'_>) {
     for name in HOSTILE {
         let repo = db.repository(name).await;
         db.insert(Validation::completed(repo, json!({"language": name, "tests_generated": 3}))).await;
         db.insert(Mitigation::completed(repo, json!({"framework": name, "trust_score": 90}))).await;
         db.insert(Validation::open(repo, "running", "{}")).await;
     }
-    db
 }
 
 /// An exporter that has read the database.
-async fn exporter(db: &Database<'_>, flags: &[&str]) -> Exporter {
+pub async fn exporter(db: &Database<'_>, flags: &[&str]) -> Exporter {
     let exporter = Exporter::start(&db.url(), &[&["--series.birth-hold=0s"], flags].concat()).await;
     exporter.wait_for("a first poll", |m| m.value("rsolv_exporter_up", &[]) == Some(1.0)).await;
     exporter
@@ -76,8 +80,13 @@ for case in json.load(sys.stdin):
 
 #[tokio::test]
 async fn other_parsers_read_what_we_serve() {
-    let db = hostile_database().await;
-    let exporter = exporter(&db, &["--web.openmetrics-created"]).await;
+    // What is there before the exporter has no start.
+    let db = Database::new().await;
+    let exporter = exporter(&db, &["--web.openmetrics-created", "--poll.interval=100ms"]).await;
+    fill(&db).await;
+    let trusted = [("repo", HOSTILE[5]), ("framework", HOSTILE[5])];
+    let is_last = |m: &Metrics| m.value("rsolv_mitigation_trust_score_value_sum", &trusted) == Some(90.0);
+    exporter.wait_for("all rows", is_last).await;
     let text = exporter.get("/metrics").await;
     assert_eq!(text.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     let open = exporter.request("GET", "/metrics", &[("accept", OPENMETRICS)]).await;
@@ -88,7 +97,7 @@ async fn other_parsers_read_what_we_serve() {
     let counts = python::run(PARSE, cases.to_string().as_bytes());
     let ours = Metrics::parse(&text.text());
     let created = open.text().lines().filter(|line| line.contains("_created{")).count();
-    assert_eq!(created, HOSTILE.len() * (3 + 1 + 4 + 3 + 2 + 1), "one for each counter and histogram");
+    assert_eq!(created, HOSTILE.len() * (3 + 1 + 5 + 3 + 2 + 1), "one for each counter and histogram");
     assert_eq!(counts, format!("{}\n{}\n", ours.samples.len() + created, ours.samples.len()));
     for name in HOSTILE {
         let labels = [("repo", name), ("language", name), ("status", "completed")];
@@ -225,7 +234,7 @@ fn family() -> impl Strategy<Value = (Vec<(String, f64)>, String)> {
 }
 
 fn encode(format: Format, cases: &[(Vec<(String, f64)>, String)]) -> (String, Vec<Sample>) {
-    let mut encoder = Encoder::new(format, false);
+    let mut encoder = format.encoder(false, 0);
     let mut samples = Vec::new();
     for (i, (rows, help)) in cases.iter().enumerate() {
         let name = format!("x{i}");
@@ -233,7 +242,7 @@ fn encode(format: Format, cases: &[(Vec<(String, f64)>, String)]) -> (String, Ve
         for (j, (value, number)) in rows.iter().enumerate() {
             let n = j.to_string();
             let pairs = [("value", value.as_str()), ("n", n.as_str())];
-            encoder.gauge(&labels(pairs), *number);
+            encoder.gauge(&pairs, *number);
             let owned: BTreeMap<String, String> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
             samples.push(Sample { name: name.clone(), labels: owned, value: *number });
         }
@@ -242,9 +251,10 @@ fn encode(format: Format, cases: &[(Vec<(String, f64)>, String)]) -> (String, Ve
         let counts: Vec<u64> = (0..=bounds.len() as u64).collect();
         let name = format!("h{i}");
         encoder.family(&name, "histogram", None, help);
-        encoder.histogram("", &bounds, &counts, 1.5, None);
+        encoder.histogram(&[], &bounds, &counts, 1.5, None);
     }
-    (encoder.finish() + format.end(), samples)
+    let text = String::from_utf8(encoder.finish()).expect("text");
+    (text + format.end(), samples)
 }
 
 proptest! {

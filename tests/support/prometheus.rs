@@ -36,6 +36,34 @@ impl Prometheus {
         Self::start(&config, &[]).await.expect("a running Prometheus")
     }
 
+    /// The same with a feature switched on (`--enable-feature`) and more in the job.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn with_feature(feature: &str, target: &str, job: &str) -> Self {
+        let config = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+             scrape_configs:\n\
+             - job_name: rsolv-exporter\n  \
+               static_configs: [{{targets: ['{target}']}}]\n{job}"
+        );
+        let feature = format!("--enable-feature={feature}");
+        Self::launch(&[&feature], &config, &[], |_| Ok(())).await.expect("a running Prometheus")
+    }
+
+    /// Major and minor version of the one on PATH.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn version() -> (u32, u32) {
+        let output = std::process::Command::new("prometheus").arg("--version").output().expect("prometheus on PATH");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        let mut numbers = said.split("version ").nth(1).unwrap_or_default().split('.').map(|n| n.parse().ok());
+        let mut number = || numbers.next().flatten().unwrap_or_else(|| panic!("no version: {said}"));
+        (number(), number())
+    }
+
     /// Starts one with this configuration file and further `files` beside it
     /// (name and content), and waits until it is ready.
     pub async fn start(config: &str, files: &[(&str, &str)]) -> Result<Self> {
@@ -48,8 +76,18 @@ impl Prometheus {
         files: &[(&str, &str)],
         prepare: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Self> {
+        Self::launch(&[], config, files, prepare).await
+    }
+
+    async fn launch(
+        flags: &[&str],
+        config: &str,
+        files: &[(&str, &str)],
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
         let files = [&[("prometheus.yml", config)], files].concat();
-        let arguments = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"];
+        let own = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"];
+        let arguments = [&own, flags].concat();
         let daemon = Daemon::start(&["prometheus"], "prometheus", &arguments, &files, prepare).await?;
         Ok(Self { address: daemon.address.clone(), daemon })
     }

@@ -85,6 +85,7 @@ impl Truth {
                 for (name, value) in names.into_iter().zip(row.sums) {
                     self.add(row, &format!("{name}_total"), &[], value.unwrap_or(0.0));
                 }
+                self.add(row, "tests_reported_total", &[], f64::from(u8::from(row.sums[0].is_some())));
             }
             Table::Mitigation => {
                 self.observe(row, "duration_milliseconds", MITIGATION_MS, row.duration_ms);

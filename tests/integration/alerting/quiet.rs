@@ -38,7 +38,8 @@ async fn silence_is_told_without_a_page_until_something_happens() {
     stack.notified("resolved", validation).await;
     stack.notified("resolved", mitigation).await;
     let summary = "Validations in production generate fewer than two tests each";
-    let description = "A completed validation in production generated 1.00 tests on average over the last day";
+    let description =
+        "A validation in production that reported tests had generated 1.00 of them on average over the last day";
     stack.fires("LowTestGenerationRate", ("info", "validation"), summary, description).await;
     let rows = (0..6).map(|_| String::from(Validation::completed(repo, r#"{"tests_generated": 9}"#)));
     database.batch(&rows.collect::<Vec<_>>().join(";")).await;

@@ -1,0 +1,101 @@
+//! The Prometheus protobuf format.
+
+use prost::Message;
+use prost::encoding::{encode_varint, message};
+
+use super::Pairs;
+use super::schema::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Timestamp};
+
+/// The field of [`MetricFamily::metric`].
+const METRIC: u32 = 4;
+
+/// Writes the format.
+///
+/// A family has its length before it, so it is put together apart. Its metrics are encoded one by one from the same
+/// message, whose room is used again and again: a page has many thousands.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    out: Vec<u8>,
+    family: Vec<u8>,
+    metric: Metric,
+}
+
+impl Encoder {
+    /// An encoder with room for so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self { out: Vec::with_capacity(bytes), ..Self::default() }
+    }
+
+    fn end_family(&mut self) {
+        if !self.family.is_empty() {
+            encode_varint(self.family.len() as u64, &mut self.out);
+            self.out.append(&mut self.family);
+        }
+        self.metric = Metric::default();
+    }
+
+    fn label(&mut self, labels: &Pairs<'_>) {
+        let set = |text: &mut String, to: &str| {
+            text.clear();
+            text.push_str(to);
+        };
+        self.metric.label.resize_with(labels.len(), LabelPair::default);
+        for (pair, (name, value)) in self.metric.label.iter_mut().zip(labels) {
+            set(&mut pair.name, name);
+            set(&mut pair.value, value);
+        }
+    }
+
+    fn write(&mut self) {
+        message::encode(METRIC, &self.metric, &mut self.family);
+    }
+}
+
+impl super::Encoder for Encoder {
+    fn family(&mut self, name: &str, kind: &str, unit: Option<&str>, help: &str) {
+        self.end_family();
+        let kind = match kind {
+            "counter" => MetricType::Counter,
+            "histogram" => MetricType::Histogram,
+            _ => MetricType::Gauge,
+        };
+        let family = MetricFamily {
+            name: name.to_owned(),
+            help: help.to_owned(),
+            r#type: Some(kind.into()),
+            metric: Vec::new(),
+            unit: unit.unwrap_or_default().to_owned(),
+        };
+        family.encode_raw(&mut self.family);
+    }
+
+    fn counter(&mut self, labels: &Pairs<'_>, value: f64, start: Option<i64>) {
+        self.label(labels);
+        let created_timestamp = start.map(Timestamp::from_millis);
+        self.metric.counter = Some(Counter { value: Some(value), created_timestamp });
+        self.write();
+    }
+
+    fn gauge(&mut self, labels: &Pairs<'_>, value: f64) {
+        self.label(labels);
+        self.metric.gauge = Some(Gauge { value: Some(value) });
+        self.write();
+    }
+
+    fn histogram(&mut self, labels: &Pairs<'_>, bounds: &[f64], counts: &[u64], sum: f64, start: Option<i64>) {
+        self.label(labels);
+        let histogram = self.metric.histogram.get_or_insert_with(Histogram::default);
+        histogram.sample_count = Some(counts.last().copied().unwrap_or_default());
+        histogram.sample_sum = Some(sum);
+        histogram.created_timestamp = start.map(Timestamp::from_millis);
+        histogram.bucket.clear();
+        let bucket = |(&bound, &count)| Bucket { cumulative_count: Some(count), upper_bound: Some(bound) };
+        histogram.bucket.extend(bounds.iter().zip(counts).map(bucket));
+        self.write();
+    }
+
+    fn finish(mut self: Box<Self>) -> Vec<u8> {
+        self.end_family();
+        self.out
+    }
+}

@@ -1,0 +1,245 @@
+//! The Prometheus text format 0.0.4 and OpenMetrics 1.0.
+
+use std::fmt::Write;
+
+use super::{Format, Pairs};
+
+/// Writes either format.
+#[derive(Debug)]
+pub struct Encoder {
+    format: Format,
+    /// Whether OpenMetrics carries `_created`.
+    created: bool,
+    family: String,
+    /// The labels of the last series, as they stand between the braces.
+    labels: String,
+    /// What follows the value of a sample: nothing, or a blank and a timestamp.
+    stamp: String,
+    /// The bounds of the last histogram, and each as `le="…"} `; a family has the same ones throughout.
+    bounds: Vec<f64>,
+    les: Vec<String>,
+    out: String,
+}
+
+impl Encoder {
+    /// An encoder with room for so many bytes; `created` says whether OpenMetrics carries `_created` samples.
+    pub fn new(format: Format, created: bool, bytes: usize) -> Self {
+        let created = created && format == Format::OpenMetrics;
+        let [family, labels, stamp] = [const { String::new() }; 3];
+        let out = String::with_capacity(bytes);
+        Self { format, created, family, labels, stamp, bounds: Vec::new(), les: Vec::new(), out }
+    }
+
+    /// Gives the samples that follow an OpenMetrics timestamp, in milliseconds since the epoch.
+    pub fn at(&mut self, ms: i64) {
+        self.stamp.clear();
+        let _ = match ms.rem_euclid(1000) {
+            0 => write!(self.stamp, " {}", ms / 1000),
+            fraction => write!(self.stamp, " {}.{fraction:03}", ms.div_euclid(1000)),
+        };
+    }
+
+    /// Takes out what was written since the last time.
+    pub fn take(&mut self) -> String {
+        std::mem::take(&mut self.out)
+    }
+
+    /// How many bytes [`Encoder::take`] would give.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing was written since the last time.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    fn label(&mut self, labels: &Pairs<'_>) {
+        self.labels.clear();
+        for (name, value) in labels {
+            if !self.labels.is_empty() {
+                self.labels.push(',');
+            }
+            self.labels.push_str(name);
+            self.labels.push_str("=\"");
+            escape(&mut self.labels, value, true);
+            self.labels.push('"');
+        }
+    }
+
+    fn created(&mut self, start: Option<i64>) {
+        if let Some(start) = start.filter(|_| self.created) {
+            self.sample("_created", start as f64 / 1000.0);
+        }
+    }
+
+    fn sample(&mut self, suffix: &str, value: f64) {
+        self.out.push_str(&self.family);
+        self.out.push_str(suffix);
+        if !self.labels.is_empty() {
+            self.out.push('{');
+            self.out.push_str(&self.labels);
+            self.out.push('}');
+        }
+        self.out.push(' ');
+        number(&mut self.out, value);
+        self.out.push_str(&self.stamp);
+        self.out.push('\n');
+    }
+
+    /// OpenMetrics wants a float.
+    fn bound(&self, bound: f64) -> String {
+        let text = le(bound);
+        let is_float = text.contains(['.', 'e', 'I']);
+        if self.format == Format::OpenMetrics && !is_float { format!("{text}.0") } else { text }
+    }
+}
+
+impl super::Encoder for Encoder {
+    /// OpenMetrics leaves `_total` to the samples of a counter.
+    fn family(&mut self, name: &str, kind: &str, unit: Option<&str>, help: &str) {
+        let base = if kind == "counter" { name.strip_suffix("_total").unwrap_or(name) } else { name };
+        self.family.clear();
+        self.family.push_str(base);
+        let shown = if self.format == Format::Text { name } else { base };
+        let _ = write!(self.out, "# HELP {shown} ");
+        escape(&mut self.out, help, self.format == Format::OpenMetrics);
+        let _ = write!(self.out, "\n# TYPE {shown} {kind}\n");
+        if let (Format::OpenMetrics, Some(unit)) = (self.format, unit) {
+            let _ = writeln!(self.out, "# UNIT {shown} {unit}");
+        }
+    }
+
+    fn counter(&mut self, labels: &Pairs<'_>, value: f64, start: Option<i64>) {
+        self.label(labels);
+        self.sample("_total", value);
+        self.created(start);
+    }
+
+    fn gauge(&mut self, labels: &Pairs<'_>, value: f64) {
+        self.label(labels);
+        self.sample("", value);
+    }
+
+    fn histogram(&mut self, labels: &Pairs<'_>, bounds: &[f64], counts: &[u64], sum: f64, start: Option<i64>) {
+        self.label(labels);
+        if self.les.is_empty() || self.bounds != bounds {
+            let all = bounds.iter().chain([&f64::INFINITY]);
+            self.les = all.map(|bound| format!("le=\"{}\"}} ", self.bound(*bound))).collect();
+            self.bounds = bounds.to_vec();
+        }
+        // All buckets begin alike.
+        let begin = self.out.len();
+        let mut same = begin..begin;
+        for (le, count) in self.les.iter().zip(counts) {
+            if same.is_empty() {
+                self.out.push_str(&self.family);
+                self.out.push_str("_bucket{");
+                self.out.push_str(&self.labels);
+                self.out.push_str(if self.labels.is_empty() { "" } else { "," });
+                same = begin..self.out.len();
+            } else {
+                self.out.extend_from_within(same.clone());
+            }
+            self.out.push_str(le);
+            whole(&mut self.out, *count);
+            self.out.push_str(&self.stamp);
+            self.out.push('\n');
+        }
+        self.sample("_sum", sum);
+        self.sample("_count", counts.last().copied().unwrap_or_default() as f64);
+        self.created(start);
+    }
+
+    fn finish(self: Box<Self>) -> Vec<u8> {
+        self.out.into_bytes()
+    }
+}
+
+/// `le` as the Go client writes it, so that series go on when an exporter changes.
+pub fn le(bound: f64) -> String {
+    if bound.is_infinite() {
+        return "+Inf".to_owned();
+    }
+    let scientific = format!("{bound:e}");
+    let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or_default();
+    if (-4..6).contains(&exponent) { format!("{bound}") } else { exponential(bound) }
+}
+
+/// A whole number, which most are.
+fn whole(out: &mut String, value: u64) {
+    out.push_str(itoa::Buffer::new().format(value));
+}
+
+/// A number as short as it can be without losing a bit.
+fn number(out: &mut String, value: f64) {
+    if value.is_sign_positive() && value < 1e15 && value.fract() == 0.0 {
+        // The same digits, quicker.
+        return whole(out, value as u64);
+    }
+    let _ = if value.is_nan() {
+        write!(out, "NaN")
+    } else if value.is_infinite() {
+        write!(out, "{}Inf", if value > 0.0 { '+' } else { '-' })
+    } else if value != 0.0 && !(1e-6..1e21).contains(&value.abs()) {
+        write!(out, "{}", exponential(value))
+    } else {
+        write!(out, "{value}")
+    };
+}
+
+/// As Go writes exponents: with a sign and two digits.
+fn exponential(value: f64) -> String {
+    let text = format!("{value:e}");
+    match text.split_once('e') {
+        Some((mantissa, exponent)) => match exponent.strip_prefix('-') {
+            Some(digits) => format!("{mantissa}e-{digits:0>2}"),
+            None => format!("{mantissa}e+{exponent:0>2}"),
+        },
+        None => text,
+    }
+}
+
+/// Escapes backslash and line feed, and in label values (and OpenMetrics' help) the double quote.
+fn escape(out: &mut String, text: &str, quotes: bool) {
+    if !text.bytes().any(|b| matches!(b, b'\\' | b'\n' | b'"')) {
+        return out.push_str(text);
+    }
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if quotes => out.push_str("\\\""),
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Encoder as _;
+    use super::*;
+
+    fn encode(format: Format) -> String {
+        let mut encoder = Box::new(Encoder::new(format, true, 0));
+        encoder.family("x_total", "counter", None, "Say \"x\" \\ y.");
+        encoder.counter(&[("repo", "a\"b\\c\nd\u{1}é")], 3.0, Some(12_500));
+        encoder.family("d_seconds", "histogram", Some("seconds"), "D.");
+        encoder.histogram(&[], &[0.0, 0.00001, 2.5, 90.0, 1e6], &[0, 1, 2, 2, 2, 3], 1e22, None);
+        encoder.family("g", "gauge", None, "G.");
+        [0.1, -3.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-7, 1_790_000_000.25]
+            .into_iter()
+            .for_each(|value| encoder.gauge(&[], value));
+        String::from_utf8(encoder.finish()).unwrap() + format.end()
+    }
+
+    #[test]
+    fn text() {
+        insta::assert_snapshot!(encode(Format::Text));
+    }
+
+    #[test]
+    fn openmetrics() {
+        insta::assert_snapshot!(encode(Format::OpenMetrics));
+    }
+}
