@@ -1,10 +1,12 @@
 //! TLS and passwords to PostgreSQL: the same verdicts as libpq's.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rsolv_exporter::db::{Failure, Reason, Target, Timeouts};
+use rsolv_exporter::config::{Layers, Settings};
+use rsolv_exporter::db::{Failure, Reason};
 
 use crate::outages::{failures, up};
 use crate::support::certificates::Certificate;
@@ -85,9 +87,11 @@ impl Fixture {
 
     /// The exporter's verdict: whether there is TLS, or why there is no connection.
     async fn ours(&self, url: &str) -> Result<bool, Failure> {
-        let timeouts = Timeouts { statement: Duration::from_secs(30), lock: Duration::from_secs(30) };
-        let target = Target::parse(url, Duration::from_secs(30), timeouts);
-        let target = target.map_err(|message| Failure::new(Reason::Tls, message))?;
+        let flags = [("database.url", url), ("database.connect_timeout", "30s")];
+        let flags = flags.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let layers = Layers::new(None, BTreeMap::new(), BTreeMap::from(flags)).unwrap();
+        let target = Settings::check(&layers).map(|settings| settings.target);
+        let target = target.map_err(|invalid| Failure::new(Reason::Tls, invalid[0].to_string()))?;
         let session = target.connect().await?;
         let row = session.one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await?;
         Ok(row.get(0))
