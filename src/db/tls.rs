@@ -1,5 +1,7 @@
 //! TLS to PostgreSQL, by OpenSSL: the library that libpq uses, so that what it trusts is trusted here as well.
 
+mod stream;
+
 use std::error::Error;
 use std::net::IpAddr;
 use std::path::Path;
@@ -7,15 +9,15 @@ use std::pin::Pin;
 
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslConnector, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
+use openssl::ssl::{Ssl, SslConnector, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
 use openssl::x509::store::X509Lookup;
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509StoreContextRef, X509VerifyResult};
-use postgres_openssl::{TlsConnector, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::TlsConnect;
 
 use super::address::{Mode, Tls};
+use stream::Stream;
 
 /// `X509_V_ERR_IP_ADDRESS_MISMATCH`, for which the bindings have no name.
 const IP_ADDRESS_MISMATCH: i32 = 64;
@@ -32,13 +34,13 @@ pub struct Connector<'a> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Connector<'_> {
-    type Stream = TlsStream<S>;
+    type Stream = Stream<S>;
     type Error = Box<dyn Error + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<TlsStream<S>, Self::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream<S>, Self::Error>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        let connector = connector(self.tls, self.host);
-        Box::pin(async move { connector?.connect(stream).await })
+        let ssl = ssl(self.tls, self.host);
+        Box::pin(async move { Stream::connect(ssl?, stream).await })
     }
 }
 
@@ -120,7 +122,7 @@ fn private_key(file: &Path, password: &str) -> Option<PKey<Private>> {
     pem.or_else(|_| PKey::private_key_from_der(&text)).ok()
 }
 
-fn connector(tls: &Tls, host: &str) -> Result<TlsConnector, String> {
+fn ssl(tls: &Tls, host: &str) -> Result<Ssl, String> {
     let unusable = || say("cannot use TLS".to_owned());
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(unusable())?;
     configure(&mut builder, tls)?;
@@ -133,7 +135,7 @@ fn connector(tls: &Tls, host: &str) -> Result<TlsConnector, String> {
         let host = host.to_owned();
         config.set_verify_callback(SslVerifyMode::PEER, move |good, context| good || is_named(context, &host));
     }
-    Ok(TlsConnector::new(config, host))
+    config.into_ssl(host).map_err(unusable())
 }
 
 /// Whether all that is wrong with a certificate is that it has the server's address for a common name, and no other

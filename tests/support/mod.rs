@@ -20,6 +20,7 @@ pub mod database;
 pub mod execution;
 pub mod exporter;
 pub mod failure;
+pub mod hosts;
 pub mod http;
 pub mod installation;
 pub mod metrics;
