@@ -1,9 +1,12 @@
 //! TLS and passwords to PostgreSQL: the same verdicts as libpq's.
 
+mod certificates;
+mod passwords;
+mod variables;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rsolv_exporter::config::{Layers, Settings};
 use rsolv_exporter::db::{Failure, Reason};
@@ -11,9 +14,8 @@ use rsolv_exporter::db::{Failure, Reason};
 use crate::outages::{failures, up};
 use crate::support::certificates::Certificate;
 use crate::support::cluster::Cluster;
-use crate::support::database::{Database, connect};
-use crate::support::exporter::{self, Exporter};
-use crate::support::metrics::Metrics;
+use crate::support::database::connect;
+use crate::support::exporter::Exporter;
 
 /// Who may come in how, by pg_hba.conf.
 const ACCESS: &str = "local all all trust
@@ -219,151 +221,6 @@ async fn the_same_verdicts_as_libpq() {
         .await;
 }
 
-/// By the command in PostgreSQL's documentation, 19.9.5: a certificate that is its own authority.
-#[tokio::test]
-async fn the_certificate_of_the_documentation() {
-    let fixture = Fixture::new().await;
-    let make = |name: &str| {
-        let subject = format!("/CN={name}");
-        fixture
-            .openssl("req -new -x509 -days 365 -nodes -text -out server.crt -keyout server.key", &["-subj", &subject]);
-        fixture.serve_files();
-    };
-    make("dbhost.yourdomain.com");
-    fixture
-        .compare(&[
-            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-ca&sslrootcert=DIR/server.crt", "TLS"),
-            ("scram", "host=other.example&sslmode=verify-ca&sslrootcert=DIR/server.crt", "TLS"),
-            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/server.crt", "TLS"),
-            ("scram", "host=other.example&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
-            ("scram", "host=127.0.0.1&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
-            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/root.crt", "tls"),
-            ("scram", "host=dbhost.yourdomain.com&channel_binding=require&sslmode=require", "TLS"),
-        ])
-        .await;
-    make("127.0.0.1");
-    fixture
-        .compare(&[
-            ("scram", "host=127.0.0.1&sslmode=verify-full&sslrootcert=DIR/server.crt", "TLS"),
-            ("scram", "host=127.0.0.2&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
-        ])
-        .await;
-    let other = fixture.authority.issue("127.0.0.1", &["127.0.0.2"]);
-    fixture.serve(Some((&other.certificate(), &other.key())));
-    fixture
-        .compare(&[
-            ("scram", "host=127.0.0.1&sslmode=verify-full&sslrootcert=DIR/root.crt", "tls"),
-            ("scram", "host=127.0.0.2&sslmode=verify-full&sslrootcert=DIR/root.crt", "TLS"),
-            ("scram", "host=127.0.0.2&sslmode=verify-full&sslrootcert=DIR/wrong.crt", "tls"),
-        ])
-        .await;
-    make("*.yourdomain.com");
-    fixture
-        .compare(&[
-            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/server.crt", "TLS"),
-            ("scram", "host=a.dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
-        ])
-        .await;
-}
-
-/// Of RSA-PSS the digest is among the parameters, and Ed25519 has none. Where channel binding is not a must, that is no
-/// reason for us to stay away; for libpq it is.
-#[tokio::test]
-async fn certificates_that_channel_binding_finds_hard() {
-    let fixture = Fixture::new().await;
-    for (key, preferred, required) in
-        [("ed25519", "ours:TLS", "auth"), ("rsa-pss -pkeyopt rsa_keygen_bits:2048", "TLS", "TLS")]
-    {
-        let make = "req -x509 -days 9 -nodes -out server.crt -keyout server.key -subj /CN=db.example -newkey ";
-        fixture.openssl(&format!("{make}{key}"), &[]);
-        fixture.serve_files();
-        fixture
-            .compare(&[
-                ("scram", "host=db.example&sslmode=require&channel_binding=disable", "TLS"),
-                ("scram", "host=db.example&sslmode=require&channel_binding=prefer", preferred),
-                ("scram", "host=db.example&sslmode=require&channel_binding=require", required),
-                ("hashed", "host=db.example&sslmode=verify-ca&sslrootcert=DIR/server.crt", "TLS"),
-            ])
-            .await;
-    }
-}
-
-/// Certificates that were revoked, keys with passwords, and versions of TLS.
-#[tokio::test]
-async fn what_else_libpq_knows_about_certificates() {
-    let fixture = Fixture::new().await;
-    let certificate = fixture.authority.issue("db.example", &["db.example"]);
-    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
-    let directory = fixture.directory.path();
-    let (_, authority) = certificate.write(directory, "revoked");
-    assert!(authority.exists());
-    // An authority's list of what it has revoked, empty and with the server's certificate on it.
-    std::fs::write(directory.join("index"), "").unwrap();
-    std::fs::write(directory.join("ca.conf"), "[ca]\ndefault_ca=a\n[a]\ndatabase=index\ndefault_md=sha256\n").unwrap();
-    let list = "ca -config ca.conf -gencrl -crldays 9 -cert root.crt -keyfile root.key -out ";
-    fixture.openssl(&format!("{list}nobody.crl"), &[]);
-    fixture.openssl("ca -config ca.conf -cert root.crt -keyfile root.key -revoke revoked.crt", &[]);
-    fixture.openssl(&format!("{list}server.crl"), &[]);
-    std::fs::create_dir(directory.join("lists")).unwrap();
-    std::fs::copy(directory.join("server.crl"), directory.join("lists/server.crl")).unwrap();
-    fixture.openssl("rehash lists", &[]);
-    fixture.openssl("ec -aes256 -in client.key -out locked.key -passout pass:key-s3cret", &[]);
-    fixture.openssl("pkey -in client.key -outform DER -out client.der", &[]);
-    for key in ["locked.key", "client.der"] {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(directory.join(key), PermissionsExt::from_mode(0o600)).unwrap();
-    }
-    let server = "host=db.example&sslmode=verify-full&sslrootcert=DIR/root.crt";
-    let client = "host=db.example&sslmode=require&sslcert=DIR/client.crt";
-    let cases = [
-        ("scram", format!("{server}&sslcrl=DIR/nobody.crl"), "TLS"),
-        ("scram", format!("{server}&sslcrl=DIR/server.crl"), "tls"),
-        ("scram", format!("{server}&sslcrldir=DIR/lists"), "tls"),
-        // A list that is not there: libpq goes on without.
-        ("scram", format!("{server}&sslcrl=DIR/nowhere.crl"), "ours:tls"),
-        ("scram", format!("{server}&sslsni=0"), "TLS"),
-        ("certified", format!("{client}&sslkey=DIR/locked.key&sslpassword=key-s3cret"), "TLS"),
-        ("certified", format!("{client}&sslkey=DIR/locked.key&sslpassword=wrong"), "tls"),
-        ("certified", format!("{client}&sslkey=DIR/locked.key"), "tls"),
-        ("certified", format!("{client}&sslkey=DIR/client.der"), "TLS"),
-        ("scram", "host=db.example&sslmode=require&ssl_max_protocol_version=TLSv1.2".to_owned(), "TLS"),
-        ("scram", "host=db.example&sslmode=require&ssl_min_protocol_version=tlsv1.3".to_owned(), "TLS"),
-        (
-            "scram",
-            "host=db.example&sslmode=require&ssl_min_protocol_version=TLSv1.1&ssl_max_protocol_version=TLSv1.1"
-                .to_owned(),
-            "tls",
-        ),
-    ];
-    let cases: Vec<_> =
-        cases.iter().map(|(user, parameters, expected)| (*user, parameters.as_str(), *expected)).collect();
-    fixture.compare(&cases).await;
-    // Of PostgreSQL 17 and later, which the installed libpq need not be.
-    let direct = "host=db.example&sslmode=require&sslnegotiation=direct";
-    let expected = if fixture.cluster.major() < 17 { "ours:tls|connect" } else { "ours:TLS" };
-    fixture.compare(&[("scram", direct, expected)]).await;
-}
-
-/// With verify-full and no root certificate of its own, as with `sslrootcert=system`.
-#[tokio::test]
-async fn the_systems_authorities_are_trusted() {
-    let fixture = Fixture::new().await;
-    let certificate = fixture.authority.issue("db.example", &["db.example"]);
-    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
-    for root in ["", "&sslrootcert=system"] {
-        let url = fixture.url("scram", &format!("host=db.example&sslmode=verify-full{root}"));
-        // There is no table to read, but there is a connection.
-        for (file, reason) in [("root.crt", "missing"), ("wrong.crt", "tls")] {
-            let authorities = fixture.directory.path().join(file);
-            // Where OpenSSL looks for those of the system; containers set it.
-            let environment = [("SSL_CERT_FILE", authorities.to_str().unwrap()), ("SSL_CERT_DIR", "/nowhere")];
-            let arguments = ["--database.url", &url, "--poll.interval", "500ms", "--web.listen-address", "127.0.0.1:0"];
-            let exporter = Exporter::launch(&arguments, &environment).await.unwrap();
-            exporter.wait_for(&format!("{file}: reason {reason}"), |m| failures(m, reason) > 0.0).await;
-        }
-    }
-}
-
 /// The real program: a failure is counted under its reason and logged without the password.
 #[tokio::test]
 async fn what_is_refused_is_counted_and_logged() {
@@ -384,150 +241,4 @@ async fn what_is_refused_is_counted_and_logged() {
         let status = exporter.get("/").await.text();
         assert!(!format!("{page}{log}{status}").contains("s3cret"), "{log}");
     }
-}
-
-#[tokio::test]
-async fn a_password_that_is_missing() {
-    let fixture = Fixture::new().await;
-    fixture.serve(None);
-    let url = fixture.url("scram", "host=db.example").replace(&format!(":{PASSWORD}"), "");
-    let output = exporter::run(&["check", "--database.url", &url]).await;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let expected = "the server wants a password, and none is given\n    -> put it into a file";
-    assert!(output.status.code() == Some(1) && said.contains(expected), "{said}");
-}
-
-/// What the URL leaves open, libpq finds in the environment, in `~/.pgpass` and in a service file.
-#[tokio::test]
-async fn the_same_verdicts_as_libpq_about_variables_and_files() {
-    use std::os::unix::fs::PermissionsExt;
-    let fixture = Fixture::new().await;
-    let certificate = fixture.authority.issue("db.example", &["db.example"]);
-    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
-    let (home, port) = (fixture.directory.path(), fixture.cluster.port().to_string());
-    let write = |name: &str, mode: u32, text: String| {
-        std::fs::write(home.join(name), text).unwrap();
-        std::fs::set_permissions(home.join(name), PermissionsExt::from_mode(mode)).unwrap();
-    };
-    let file = |name: &str| home.join(name).display().to_string();
-    let place = [("PGHOSTADDR", "127.0.0.1".to_owned()), ("PGHOST", "db.example".to_owned()), ("PGPORT", port.clone())];
-    let login = [("PGUSER", "scram".to_owned()), ("PGDATABASE", "postgres".to_owned())];
-    let password = [("PGPASSWORD", PASSWORD.to_owned())];
-    let all = [&place[..], &login, &password].concat();
-    let full = |root: &str| vec![("PGSSLMODE", "verify-full".to_owned()), ("PGSSLROOTCERT", file(root))];
-    let with = |more: Vec<(&'static str, String)>| [&all[..], &more].concat();
-    for (url, environment, expected) in [
-        ("postgres://", all.clone(), "TLS"),
-        ("postgres://", with(full("root.crt")), "TLS"),
-        // The certificate is refused that was accepted when nobody asked for more.
-        ("postgres://", with(full("wrong.crt")), "tls"),
-        ("postgres://?sslmode=disable", with(full("wrong.crt")), "plain"),
-        ("postgres://", with(vec![("PGSSLMODE", "disable".to_owned())]), "plain"),
-        ("postgres://", with(vec![("PGSSLMODE", String::new())]), "tls"),
-        ("postgres://", with(vec![("PGSSLCRL", String::new()), ("PGREQUIREPEER", String::new())]), "TLS"),
-        ("postgres://scram:wrong@", all.clone(), "auth"),
-        ("postgres://", [&place[..], &login].concat(), "auth"),
-        ("host=db.example user=scram", with(vec![("PGUSER", "nobody".to_owned())]), "TLS"),
-        ("postgres://", with(vec![("PGTARGETSESSIONATTRS", "standby".to_owned())]), "connect"),
-        ("postgres://", with(vec![("PGCHANNELBINDING", "require".to_owned())]), "TLS"),
-        ("postgres://", with(vec![("PGCONNECT_TIMEOUT", "soon".to_owned())]), "tls"),
-        ("postgres://", with(vec![("PGOPTIONS", "-c nonsense=1".to_owned())]), "missing"),
-    ] {
-        fixture.compare_url(url, &environment, expected).await;
-    }
-    let without = [&place[..], &login].concat();
-    write(".pgpass", 0o600, format!("*:1:*:*:wrong\ndb.example:{port}:postgres:scram:{PASSWORD}\n"));
-    fixture.compare_url("postgres://", &without, "TLS").await;
-    write(".pgpass", 0o644, format!("*:*:*:*:{PASSWORD}\n"));
-    fixture.compare_url("postgres://", &without, "auth").await;
-    write("passwords", 0o600, format!("*:*:*:*:{PASSWORD}\n"));
-    fixture.compare_url("postgres://", &[&without[..], &[("PGPASSFILE", file("passwords"))]].concat(), "TLS").await;
-    fixture.compare_url(&format!("postgres://?passfile={}", file("passwords")), &without, "TLS").await;
-
-    let service = "[rsolv]\nhostaddr=127.0.0.1\nhost=db.example\nuser=scram\ndbname=postgres\nsslmode=verify-full\n";
-    write("services", 0o644, format!("{service}port={port}\nsslrootcert={}\npassword={PASSWORD}\n", file("root.crt")));
-    let named = [("PGSERVICEFILE", file("services")), ("PGSERVICE", "rsolv".to_owned())];
-    fixture.compare_url("postgres://", &named, "TLS").await;
-    fixture.compare_url("service=rsolv sslmode=disable", &named[..1], "plain").await;
-    fixture.compare_url("postgres://?service=other", &named, "tls").await;
-    write(".pg_service.conf", 0o644, std::fs::read_to_string(file("services")).unwrap());
-    fixture.compare_url("postgres://?service=rsolv", &[], "TLS").await;
-    // The certificates that libpq looks for by itself.
-    std::fs::create_dir(home.join(".postgresql")).unwrap();
-    std::fs::copy(home.join("wrong.crt"), home.join(".postgresql/root.crt")).unwrap();
-    fixture.compare_url("postgres://?sslmode=require", &all, "tls").await;
-    std::fs::copy(home.join("root.crt"), home.join(".postgresql/root.crt")).unwrap();
-    fixture.compare_url("postgres://?sslmode=verify-full&sslrootcert=", &all, "TLS").await;
-}
-
-#[tokio::test]
-async fn a_password_command_whose_password_is_rotated() {
-    let fixture = Fixture::new().await;
-    let (file, role) = (fixture.directory.path().join("password"), "tls_only");
-    let certificate = fixture.authority.issue("db.example", &["db.example"]);
-    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
-    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
-    let command = format!("cat {}; echo other-s3cret >&2", file.display());
-    let url = fixture.url(role, "host=db.example").replace(&format!(":{PASSWORD}"), "");
-    let exporter = Exporter::start(&url, &["--poll.interval", "500ms", "--database.password-command", &command]).await;
-    rotate(&fixture, &exporter, role, |new| std::fs::write(&file, new).unwrap()).await;
-}
-
-#[tokio::test]
-async fn a_password_file_that_is_rotated() {
-    let fixture = Fixture::new().await;
-    let (file, role) = (fixture.directory.path().join("password"), "tls_only");
-    let certificate = fixture.authority.issue("db.example", &["db.example"]);
-    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
-    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
-    let url = fixture.url(role, "host=db.example").replace(&format!(":{PASSWORD}"), "");
-    let flags = ["--poll.interval", "500ms", "--database.password-file", file.to_str().unwrap()];
-    let exporter = Exporter::start(&url, &flags).await;
-    rotate(&fixture, &exporter, role, |new| std::fs::write(&file, new).unwrap()).await;
-}
-
-#[tokio::test]
-async fn a_url_file_that_is_rotated() {
-    let fixture = Fixture::new().await;
-    let (file, role) = (fixture.directory.path().join("url"), "tls_only");
-    let certificate = fixture.authority.issue("db.example", &["db.example"]);
-    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
-    let url = fixture.url(role, "host=db.example");
-    std::fs::write(&file, &url).unwrap();
-    let flags = ["--poll.interval", "500ms", "--database.url-file", file.to_str().unwrap()];
-    let arguments = [&flags[..], &["--web.listen-address", "127.0.0.1:0"]].concat();
-    let exporter = Exporter::launch(&arguments, &[]).await.unwrap();
-    rotate(&fixture, &exporter, role, |new| std::fs::write(&file, url.replace(PASSWORD, new)).unwrap()).await;
-}
-
-/// The old password is revoked and sessions are ended; the exporter is back soon after the file has the new one.
-async fn rotate(fixture: &Fixture, exporter: &Exporter, role: &str, write: impl Fn(&str)) {
-    let admin = connect(&fixture.cluster.socket_url("postgres")).await.unwrap();
-    // There is no table to read, but there is a connection.
-    let connected = |m: &Metrics| failures(m, "missing") > 0.0;
-    exporter.wait_for("a connection", connected).await;
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'";
-    let change = format!("SET password_encryption = 'scram-sha-256'; ALTER ROLE {role} PASSWORD 'new-s3cret'; {end}");
-    admin.batch_execute(&change).await.unwrap();
-    let metrics = exporter.wait_for("a refusal", |m| failures(m, "auth") > 0.0).await;
-    let before = failures(&metrics, "missing");
-    write("new-s3cret");
-    let started = Instant::now();
-    exporter.wait_for("a connection", |m| failures(m, "missing") > before).await;
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-    assert!(!exporter.log().contains("s3cret"), "{}", exporter.log());
-}
-
-/// Reading the system's certificates takes longer than a start with a poll, so nobody does who does not need them.
-#[tokio::test]
-async fn a_connection_without_tls_reads_no_certificates() {
-    let (database, directory) = (Database::new().await, tempfile::tempdir().unwrap());
-    let pipe = directory.path().join("certificates");
-    let name = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
-    // SAFETY: the name is a C string that lives through the call.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-    // Nobody writes to the pipe: who opens it to read waits for ever.
-    let flags = ["--database.url", &database.url(), "--web.listen-address", "127.0.0.1:0"];
-    let exporter = Exporter::launch(&flags, &[("SSL_CERT_FILE", pipe.to_str().unwrap())]).await.unwrap();
-    exporter.wait_for("a first poll", up).await;
 }

@@ -24,6 +24,7 @@ pub mod hosts;
 pub mod http;
 pub mod installation;
 pub mod metrics;
+pub mod patroni;
 pub mod pgbouncer;
 pub mod ports;
 pub mod process;
