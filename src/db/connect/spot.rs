@@ -90,3 +90,21 @@ impl fmt::Display for Spot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_named_beside_its_host_and_in_brackets_if_it_has_colons() {
+        let named = |place: Place, name: &str, address: &str| {
+            let host = Host { place, name: name.to_owned(), port: 5432, password: None };
+            Spot::Tcp(SocketAddr::new(address.parse().unwrap(), 5432)).name(&host)
+        };
+        let db = || Place::Name("db".to_owned());
+        assert_eq!(named(db(), "db", "10.0.0.7"), "db:5432 (10.0.0.7)");
+        assert_eq!(named(db(), "db", "fd00::1"), "db:5432 ([fd00::1])");
+        assert_eq!(named(Place::Address("::1".parse().unwrap()), "::1", "::1"), "[::1]:5432");
+        assert_eq!(named(Place::Address("::1".parse().unwrap()), "", "::1"), "[::1]:5432");
+    }
+}
