@@ -37,7 +37,7 @@ pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
             if let Err(failure) = server(&mut report, &session).await {
                 report.problems.push(explain(settings, &failure));
             }
-            for source in sources {
+            for source in sources.iter().filter(|_| !session.is_over()) {
                 let line = check_source(&mut report, settings, &session, source).await;
                 report.sources.push(line);
             }
@@ -177,24 +177,16 @@ fn explain(settings: &Settings, failure: &Failure) -> String {
         Reason::Auth if failure.message.contains("wants a password") => {
             "put it into a file and name that in database.password_file".to_owned()
         }
-        Reason::Auth => "check the user and the password in database.url or database.password_file".to_owned(),
+        Reason::Auth => "check the user and the password in database.url, database.password_file or \
+                         database.password_command"
+            .to_owned(),
         Reason::Tls => "check sslmode and the certificates named in database.url".to_owned(),
-        Reason::Privilege if failure.message.contains("row-level security") => {
-            let user = sql::ident(settings.target.user());
-            format!("the table shows only some rows to {user}: give it a policy for all of them, or BYPASSRLS")
-        }
         Reason::Privilege => {
             let user = sql::ident(settings.target.user());
-            match failure.denied() {
-                Some((kind, name)) => {
-                    let right = if kind == "schema" { "USAGE" } else { "SELECT" };
-                    let kind = if kind == "table" { String::new() } else { format!("{} ", kind.to_uppercase()) };
-                    format!(
-                        "GRANT {right} ON {kind}{} TO {user}; or the narrower grants in deploy/postgres/",
-                        sql::ident(name)
-                    )
-                }
-                None => format!("give {user} the grants in deploy/postgres/"),
+            if failure.hides_rows {
+                format!("the table shows only some rows to {user}: give it a policy for all of them, or BYPASSRLS")
+            } else {
+                format!("give it (GRANT … TO {user}); deploy/postgres/ has all that the shipped queries need")
             }
         }
         Reason::Missing if failure.message.contains("3D000") => "check the database's name in database.url".to_owned(),

@@ -5,6 +5,7 @@
 mod keys;
 mod layers;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::time::Duration;
 pub use keys::{KEYS, Key};
 pub use layers::{Layers, load};
 
-use crate::db::{Target, Timeouts};
+use crate::db::{Options, Password, Target, Timeouts, Url};
 
 /// What the program runs with.
 #[derive(Clone, Debug)]
@@ -114,11 +115,12 @@ impl Settings {
     pub fn check(layers: &Layers) -> Result<Self, Vec<Invalid>> {
         let mut reader = Reader { layers, invalid: layers.unknown() };
         let timeouts = Timeouts {
+            connect: reader.duration("database.connect_timeout"),
             statement: reader.duration("database.statement_timeout"),
             lock: reader.duration("database.lock_timeout"),
         };
-        let connect_timeout = reader.duration("database.connect_timeout");
-        let target = reader.target(connect_timeout, timeouts);
+        let max_lifetime = reader.duration("database.max_lifetime");
+        let target = reader.target(timeouts, max_lifetime);
         let poll = Poll {
             interval: reader.duration("poll.interval"),
             stale_after: reader.duration("poll.stale_after"),
@@ -143,7 +145,9 @@ impl Settings {
         let (state_file, queries_dir) = (reader.path("state.file"), reader.path("queries.dir"));
         match target {
             Some(target) if reader.invalid.is_empty() => {
-                let shown = layers.shown("database.url", &target.to_string());
+                // A command can have a secret among its words.
+                let secret = [("database.url", target.to_string()), ("database.password_command", "…".to_owned())];
+                let shown = layers.shown(&BTreeMap::from(secret));
                 Ok(Self { target, poll, series, state_file, queries_dir, web, log, shown })
             }
             _ => Err(reader.invalid),
@@ -212,21 +216,17 @@ impl Reader<'_> {
         }
     }
 
-    /// Needs one of the two settings that say where the database is; never shows their values.
-    fn target(&mut self, connect_timeout: Duration, timeouts: Timeouts) -> Option<Target> {
-        let (key, url) = match (self.layers.get("database.url"), self.path("database.url_file")) {
+    /// Needs one of the settings that say where the database is, or libpq's variables; never shows their values.
+    fn target(&mut self, timeouts: Timeouts, max_lifetime: Duration) -> Option<Target> {
+        let environment = self.layers.environment();
+        let url = match (self.layers.get("database.url"), self.path("database.url_file")) {
             (Some(_), Some(_)) => {
                 self.wrong("database.url_file", "database.url is set as well: set one of the two");
                 return None;
             }
-            (Some(url), None) => ("database.url", url),
-            (None, Some(file)) => match std::fs::read_to_string(&file) {
-                Ok(url) => ("database.url_file", url),
-                Err(e) => {
-                    self.wrong("database.url_file", format!("cannot read {}: {e}", file.display()));
-                    return None;
-                }
-            },
+            (Some(url), None) => Url::Text(url),
+            (None, Some(file)) => Url::File(file),
+            (None, None) if environment.names_a_database() => Url::Text("postgres://".to_owned()),
             (None, None) => {
                 let how = "is required: set --database.url, RSOLV_EXPORTER_DATABASE__URL, DATABASE_URL, \
                            or database.url_file, to postgres://USER@HOST:PORT/DATABASE";
@@ -234,24 +234,18 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let password = self.path("database.password_file");
-        let url_file = self.path("database.url_file");
-        let target = Target::parse(&url, connect_timeout, timeouts);
-        let target = target.map(|target| url_file.iter().fold(target, |target, file| target.with_url_file(file)));
-        match target {
-            Ok(target) => match password.map(|file| (target.clone().with_password_file(&file), file)) {
-                None => Some(target),
-                Some((Ok(target), _)) => Some(target),
-                Some((Err(e), file)) => {
-                    self.wrong("database.password_file", format!("cannot read {}: {e}", file.display()));
-                    None
-                }
-            },
-            Err(message) => {
-                self.wrong(key, message);
-                None
+        let password = match (self.path("database.password_file"), self.layers.get("database.password_command")) {
+            (Some(_), Some(_)) => {
+                self.wrong("database.password_command", "database.password_file is set as well: set one of the two");
+                return None;
             }
-        }
+            (Some(file), None) => Password::File(file),
+            (None, Some(command)) => Password::Command(command),
+            (None, None) => Password::Address,
+        };
+        let url_may_set_timeout = self.layers.origin("database.connect_timeout").is_empty();
+        let options = Options { url, password, environment, timeouts, url_may_set_timeout, max_lifetime };
+        Target::new(options).map_err(|(key, message)| self.wrong(key, message)).ok()
     }
 }
 
@@ -282,8 +276,6 @@ reset! {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn check(env: &[(&str, &str)], flags: &[(&str, &str)], file: &str) -> Result<Settings, String> {
@@ -334,6 +326,29 @@ mod tests {
     fn a_database_is_required_once() {
         insta::assert_snapshot!(check(&[], &[], "").unwrap_err());
         assert!(check(&[URL], &[("database.url_file", "/nowhere")], "").unwrap_err().contains("cannot read /nowhere"));
+    }
+
+    #[test]
+    fn libpqs_variables_stand_in_for_a_url_and_are_below_our_own_settings() {
+        let shown = |env: &[_], flags: &[_]| check(env, flags, "").map(|settings| settings.target.to_string());
+        let env = [("PGHOST", "a"), ("PGUSER", "me"), ("PGDATABASE", "mine"), ("PGPASSWORD", "s3cret")];
+        assert_eq!(shown(&env, &[]).as_deref(), Ok("postgres://me@a:5432/mine"));
+        assert_eq!(shown(&[&env, &[URL][..]].concat(), &[]).as_deref(), Ok("postgres://u@h:5432/db"));
+        assert!(shown(&env[1..2], &[]).unwrap_err().contains("database.url: is required"));
+        let wrong = shown(&[&env[..], &[("PGSSLMODE", "s3cret")]].concat(), &[]).unwrap_err();
+        assert!(wrong.starts_with("database.url: PGSSLMODE: sslmode must be") && !wrong.contains("s3cret"), "{wrong}");
+    }
+
+    #[test]
+    fn the_password_has_one_origin_and_its_command_is_not_shown() {
+        let command = ("database.password_command", "vault s3cret");
+        let shown = check(&[URL], &[command], "").unwrap().shown;
+        assert!(!format!("{shown:?}").contains("s3cret"));
+        let wrong = check(&[URL], &[command, ("database.password_file", "/nowhere")], "").unwrap_err();
+        assert_eq!(
+            wrong,
+            "database.password_command (--database.password-command): database.password_file is set as well: set one of the two\n"
+        );
     }
 
     #[test]

@@ -3,9 +3,12 @@
 mod address;
 mod connect;
 mod failure;
+mod password;
 mod session;
 mod tls;
 
-pub use connect::Target;
+pub use address::Environment;
+pub use connect::{Checking, Demand, Options, Target, Url};
 pub use failure::{Failure, Reason};
+pub use password::Password;
 pub use session::{Lossy, Opening, Parameter, Position, ServerId, Session, Timeouts, in_file, lacking};

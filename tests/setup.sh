@@ -5,6 +5,7 @@
 #     tests/setup.sh postgres      PostgreSQL server, 13 or later
 #     tests/setup.sh prometheus    Prometheus, promtool, Alertmanager, amtool
 #     tests/setup.sh pgbouncer     PgBouncer
+#     tests/setup.sh patroni       Patroni, etcd and HAProxy
 #     tests/setup.sh python        Prometheus' Python client and Google's protobuf, in .tools/python
 #     tests/setup.sh web           curl and openssl, to ask for pages with TLS
 #     tests/setup.sh load          psql and wrk, with which the exporter is measured
@@ -14,7 +15,7 @@
 # service is started or left enabled, and no PostgreSQL cluster is created.
 set -eu
 
-usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [python] [web] [load] [peers]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [patroni] [python] [web] [load] [peers]'
 
 fail() {
     printf 'setup: ' >&2
@@ -79,6 +80,12 @@ have_prometheus() {
 have_pgbouncer() {
     # It is in /usr/sbin, which is not on every user's PATH.
     have pgbouncer || [ -x /usr/sbin/pgbouncer ]
+}
+
+have_patroni() {
+    # Debian's Patroni runs on Debian's Python, whatever is first on PATH.
+    have patroni && have etcd && { have haproxy || [ -x /usr/sbin/haproxy ]; } &&
+        /usr/bin/python3 -c 'import etcd' 2>/dev/null
 }
 
 have_alertmanager() {
@@ -160,6 +167,13 @@ and amtool on PATH.'
         services=pgbouncer
         purpose='a real connection pooler in the tests'
         by_hand='Install PgBouncer and put pgbouncer on PATH.'
+        ;;
+    patroni)
+        packages='patroni python3-etcd etcd-server haproxy'
+        services='patroni etcd haproxy'
+        purpose='a cluster that fails over in the tests'
+        by_hand='Install Patroni with python-etcd, etcd and HAProxy and put patroni, patronictl, etcd and
+haproxy on PATH.'
         ;;
     load)
         packages=

@@ -31,13 +31,15 @@ const fn key(name: &'static str, default: &'static str, help: &'static str) -> K
 }
 
 /// Every setting, in the order in which it is shown.
-pub const KEYS: [Key; 20] = [
+pub const KEYS: [Key; 22] = [
     key("database.url", "", "Where the database is: postgres://USER@HOST:PORT/DATABASE. DATABASE_URL works as well"),
     key("database.url_file", "", "A file that holds the URL, instead of database.url"),
     key("database.password_file", "", "A file that holds the password, read at every connection"),
-    key("database.connect_timeout", "5s", "How long making a connection may take"),
+    key("database.password_command", "", "A shell command that writes the password, run at every connection"),
+    key("database.connect_timeout", "5s", "How long one address may take to connect, and a poll's first answer"),
     key("database.statement_timeout", "30s", "How long one statement may take in the server"),
     key("database.lock_timeout", "2s", "How long a statement may wait for a lock"),
+    key("database.max_lifetime", "30m", "How old a connection may grow before a new one is made, give or take 5%"),
     key("poll.interval", "15s", "Time from one poll to the next"),
     key("poll.stale_after", "5m", "Data older than this is withdrawn from the metrics"),
     key("poll.gap_watch", "24h", "How long an id that was skipped is looked for"),

@@ -6,10 +6,14 @@ use config::{Config, File, FileFormat, Map, Value, ValueKind};
 
 use super::Invalid;
 use super::keys::{KEYS, PREFIX};
+use crate::db::Environment;
 
 /// What is set, by key, with its origin. Values are text; they are parsed by whoever knows their type.
 #[derive(Clone, Debug)]
-pub struct Layers(BTreeMap<String, (String, String)>);
+pub struct Layers {
+    set: BTreeMap<String, (String, String)>,
+    environment: Environment,
+}
 
 /// Reads the file at `path` and lays the layers over each other. Errors name the file.
 pub fn load(
@@ -60,32 +64,36 @@ impl Layers {
             let origin = KEYS.iter().find(|k| k.name == key).map_or_else(String::new, |k| format!("--{}", k.flag()));
             layers.insert(key, (value, origin));
         }
-        Ok(Self(layers))
+        Ok(Self { set: layers, environment: Environment::new(&environment) })
     }
 
     /// The text of a key.
     pub fn get(&self, key: &str) -> Option<String> {
-        self.0.get(key).map(|(value, _)| value.clone())
+        self.set.get(key).map(|(value, _)| value.clone())
     }
 
     /// Who set a key; empty for a default.
     pub fn origin(&self, key: &str) -> String {
-        self.0.get(key).map(|(_, origin)| origin.clone()).unwrap_or_default()
+        self.set.get(key).map(|(_, origin)| origin.clone()).unwrap_or_default()
     }
 
-    /// Every key that has a value, with it and its origin; that of `secret` is replaced by `public`.
-    pub fn shown(&self, secret: &str, public: &str) -> Vec<(String, String, String)> {
-        let known = KEYS.iter().filter_map(|key| Some((key.name, self.0.get(key.name)?)));
+    /// What libpq would find in the environment.
+    pub fn environment(&self) -> Environment {
+        self.environment.clone()
+    }
+
+    /// Every key that has a value, with it and its origin; the values of keys in `secret` are replaced by those there.
+    pub fn shown(&self, secret: &BTreeMap<&str, String>) -> Vec<(String, String, String)> {
+        let known = KEYS.iter().filter_map(|key| Some((key.name, self.set.get(key.name)?)));
         let shown = known.map(|(key, (value, origin))| {
-            let value = if key == secret { public } else { value };
-            (key.to_owned(), value.to_owned(), origin.clone())
+            (key.to_owned(), secret.get(key).unwrap_or(value).to_owned(), origin.clone())
         });
         shown.collect()
     }
 
     /// Keys that no setting has.
     pub fn unknown(&self) -> Vec<Invalid> {
-        let unknown = self.0.iter().filter(|(key, _)| !KEYS.iter().any(|k| k.name == key.as_str()));
+        let unknown = self.set.iter().filter(|(key, _)| !KEYS.iter().any(|k| k.name == key.as_str()));
         let unknown = unknown.map(|(key, (_, origin))| Invalid {
             key: key.clone(),
             origin: origin.clone(),

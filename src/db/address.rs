@@ -1,44 +1,112 @@
-//! What a database URL says: libpq's parameters, and those that Ecto adds to the platform's URLs.
+//! What a database URL says, with what libpq's variables and files add to it.
 
-use std::path::PathBuf;
-use std::str::FromStr;
+mod conninfo;
+mod environment;
+mod parameters;
+mod passfile;
+mod values;
 
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use openssl::ssl::SslVersion;
+use socket2::TcpKeepalive;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, SslNegotiation};
+
+pub use environment::Environment;
+use values::Values;
 
 /// A parsed URL.
 #[derive(Clone)]
 pub struct Address {
-    /// Hosts, user, database, password and what else tokio-postgres knows.
-    pub config: Config,
-    /// Whether and how TLS is used.
-    pub tls: Tls,
+    /// The servers, in the order in which they are tried.
+    pub hosts: Vec<Host>,
+    /// True if they are tried in random order.
+    pub shuffled: bool,
     /// Which of several servers will do.
     pub server: Server,
+    /// User, database, password and what else the driver sends.
+    pub login: Config,
+    /// Whether and how TLS is used.
+    pub tls: Tls,
+    /// How the kernel notices a peer that is gone; none: it does not look.
+    pub keepalive: Option<TcpKeepalive>,
+    /// How long the kernel waits for an acknowledgement.
+    pub user_timeout: Option<Duration>,
+    /// `connect_timeout`, if it is set.
+    pub connect_timeout: Option<Duration>,
+    /// What to tell about it once; without values.
+    pub notes: Vec<String>,
 }
 
-/// `sslmode` and the files that go with it, as libpq defines them (PostgreSQL documentation, 34.19).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// One entry of the list of hosts.
+#[derive(Clone)]
+pub struct Host {
+    /// How to reach it.
+    pub place: Place,
+    /// The name for TLS and for people; empty for an address without a name.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+    /// The password for it, from a password file.
+    pub password: Option<String>,
+}
+
+/// How to reach a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A name to be resolved.
+    Name(String),
+    /// An address.
+    Address(IpAddr),
+    /// The directory of its socket, or an abstract socket (`@…`).
+    Socket(String),
+}
+
+/// `sslmode` and what goes with it, as libpq defines it (PostgreSQL documentation, 34.19).
+#[derive(Clone, Debug)]
 pub struct Tls {
     /// How much is demanded.
     pub mode: Mode,
-    /// `sslrootcert`: the certificates that are trusted; `system` or none for the system's.
+    /// `sslrootcert`: the certificates that are trusted; none for the system's.
     pub root: Option<PathBuf>,
+    /// `sslcrl`, `sslcrldir`: certificates that were revoked.
+    pub revoked: [Option<PathBuf>; 2],
     /// `sslcert`: the client's certificate.
     pub cert: Option<PathBuf>,
     /// `sslkey`: the client's key.
     pub key: Option<PathBuf>,
+    /// `sslpassword`: the password of the key.
+    pub password: Secret,
+    /// `sslsni`: whether the server's name is sent in the clear.
+    pub sni: bool,
+    /// `sslnegotiation=direct`: TLS begins at once, without asking for it.
+    pub direct: bool,
+    /// `ssl_min_protocol_version`, `ssl_max_protocol_version`; none for the library's own.
+    pub versions: [Option<SslVersion>; 2],
+}
+
+/// Text that `Debug` does not show.
+#[derive(Clone, Default)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// `sslmode`. In each the certificate has to be a trusted one when `sslrootcert` is set, as libpq has it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Mode {
     /// Never TLS.
     Disable,
     /// TLS if the server wants no connection without it.
     Allow,
     /// TLS if the server offers it, and without TLS if that does not work.
-    #[default]
     Prefer,
     /// TLS, with any certificate.
     Require,
@@ -50,10 +118,9 @@ pub enum Mode {
 
 /// `target_session_attrs`. `read-write` and `read-only` mean `primary` and `standby`: the exporter's role may well be
 /// read only by default, and it only ever reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
     /// The first that answers.
-    #[default]
     Any,
     /// One that is not in recovery.
     Primary,
@@ -63,314 +130,229 @@ pub enum Server {
     PreferStandby,
 }
 
-/// Parameters that mean nothing here: of Ecto and Postgrex, and some of libpq.
-const IGNORED: [&str; 13] = [
-    "pool",
-    "pool_size",
-    "pool_timeout",
-    "pool_count",
-    "timeout",
-    "queue_target",
-    "queue_interval",
-    "prepare",
-    "socket_options",
-    "sslcompression",
-    "fallback_application_name",
-    "krbsrvname",
-    "gsslib",
+const MODES: [(&str, Mode); 6] = [
+    ("prefer", Mode::Prefer),
+    ("disable", Mode::Disable),
+    ("allow", Mode::Allow),
+    ("require", Mode::Require),
+    ("verify-ca", Mode::VerifyCa),
+    ("verify-full", Mode::VerifyFull),
 ];
 
-/// libpq's parameters that would mean something; a connection without them could be another one than is wanted.
-const REFUSED: [&str; 13] = [
-    "client_encoding",
-    "passfile",
-    "service",
-    "sslpassword",
-    "sslcrl",
-    "sslcrldir",
-    "sslcertmode",
-    "sslsni",
-    "ssl_min_protocol_version",
-    "ssl_max_protocol_version",
-    "requirepeer",
-    "require_auth",
-    "gssdelegation",
+const SERVERS: [(&str, Server); 6] = [
+    ("any", Server::Any),
+    ("read-write", Server::Primary),
+    ("read-only", Server::Standby),
+    ("primary", Server::Primary),
+    ("standby", Server::Standby),
+    ("prefer-standby", Server::PreferStandby),
+];
+
+const VERSIONS: [(&str, Option<SslVersion>); 5] = [
+    ("", None),
+    ("tlsv1", Some(SslVersion::TLS1)),
+    ("tlsv1.1", Some(SslVersion::TLS1_1)),
+    ("tlsv1.2", Some(SslVersion::TLS1_2)),
+    ("tlsv1.3", Some(SslVersion::TLS1_3)),
 ];
 
 impl Address {
-    /// Parses `postgres://`, `postgresql://` or `ecto://` URLs, or libpq's `key=value` pairs. No error quotes a value.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let is_url = ["postgres://", "postgresql://", "ecto://"].iter().any(|scheme| text.starts_with(scheme));
-        let (base, parameters) = if is_url { split_url(text)? } else { (String::new(), split_pairs(text)?) };
-        let mut address = Self { config: Config::new(), tls: Tls::default(), server: Server::Any };
-        let mut rest = Vec::new();
-        // Without sslmode: Ecto's `ssl` says what it can. And the system's authorities vouch for anybody, so that, as in
-        // libpq, they are good only together with the host's name.
-        let has = |key: &str, value: &str| parameters.iter().any(|(k, v)| k == key && v == value);
-        let system = has("sslrootcert", "system");
-        address.tls.mode = match has("ssl", "true") {
-            _ if system => Mode::VerifyFull,
-            true => Mode::Require,
-            false => Mode::default(),
-        };
-        for (key, value) in parameters {
-            if !address.take(&key, &value)? {
-                rest.push((key, value));
+    /// Parses `postgres://`, `postgresql://` or `ecto://` URLs, or libpq's `key=value` pairs; what they leave open is
+    /// taken from the environment as libpq does. No error quotes a value.
+    pub fn parse(url: &str, environment: &Environment) -> Result<Self, String> {
+        let mut values = Values::gather(url, environment)?;
+        let mut login = Config::new();
+        let user = match values.filled("user") {
+            Some(user) => user.to_owned(),
+            None => {
+                whoami::username().map_err(|_| "names no user, and neither does the operating system".to_owned())?
             }
+        };
+        let database = values.filled("dbname").unwrap_or(&user).to_owned();
+        login.user(&user).dbname(&database);
+        let name = ["application_name", "fallback_application_name"].iter().find_map(|name| values.filled(name));
+        login.application_name(name.unwrap_or("rsolv-exporter"));
+        if let Some(options) = values.filled("options") {
+            login.options(options);
         }
-        if system && address.tls.mode != Mode::VerifyFull {
-            return Err("sslrootcert=system needs sslmode=verify-full".to_owned());
+        login.channel_binding(values.word(
+            "channel_binding",
+            &[
+                ("prefer", ChannelBinding::Prefer),
+                ("disable", ChannelBinding::Disable),
+                ("require", ChannelBinding::Require),
+            ],
+        )?);
+        let mut hosts = hosts(&values)?;
+        let tls = Tls::of(&values, environment)?;
+        login.ssl_negotiation(if tls.direct { SslNegotiation::Direct } else { SslNegotiation::Postgres });
+        if tls.direct && tls.mode < Mode::Require && hosts.iter().any(Host::is_tcp) {
+            return Err(values.wrong("sslnegotiation", "direct needs sslmode=require, verify-ca or verify-full"));
         }
-        let text = if is_url { join_url(&base, &rest) } else { join_pairs(&rest) };
-        address.config = Config::from_str(&text).map_err(|e| explain(&e))?;
-        if address.config.get_hosts().is_empty() && address.config.get_hostaddrs().is_empty() {
-            return Err("names no host".to_owned());
+        if tls.mode == Mode::VerifyFull && hosts.iter().any(|host| host.is_tcp() && host.name.is_empty()) {
+            return Err("sslmode verify-full needs a host name beside each hostaddr".to_owned());
         }
-        if address.config.get_user().is_none() {
-            return Err("names no user".to_owned());
-        }
-        address.config.application_name("rsolv-exporter").target_session_attrs(TargetSessionAttrs::Any);
-        // As in libpq, TLS is for TCP only.
-        let is_socket = address.config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
-        if is_socket && !address.config.get_hosts().is_empty() {
-            address.tls.mode = Mode::Disable;
-        }
-        if address.config.get_hosts().is_empty() {
-            // The driver wants a name for TLS.
-            let addresses: Vec<String> = address.config.get_hostaddrs().iter().map(ToString::to_string).collect();
-            addresses.iter().for_each(|a| _ = address.config.host(a));
-        }
-        Ok(address)
-    }
-
-    /// Takes a parameter that tokio-postgres does not know, or knows less of.
-    fn take(&mut self, key: &str, value: &str) -> Result<bool, String> {
-        let path = || Some(PathBuf::from(value));
-        match key {
-            "sslmode" => self.tls.mode = mode(value)?,
-            "ssl" => {}
-            "sslrootcert" => self.tls.root = path().filter(|p| p.as_os_str() != "system"),
-            "sslcert" => self.tls.cert = path(),
-            "sslkey" => self.tls.key = path(),
-            "target_session_attrs" => {
-                self.server = match value {
-                    "any" => Server::Any,
-                    "primary" | "read-write" => Server::Primary,
-                    "standby" | "read-only" => Server::Standby,
-                    "prefer-standby" => Server::PreferStandby,
-                    _ => {
-                        return Err("target_session_attrs must be any, read-write, read-only, primary, standby or \
-                                    prefer-standby"
-                            .to_owned());
-                    }
+        match values.filled("password") {
+            Some(password) => _ = login.password(password),
+            None => {
+                let file = values.filled("passfile").map(PathBuf::from).or_else(|| environment.home(".pgpass"));
+                match file.map_or(Ok(None), |file| passfile::read(&file)) {
+                    Ok(text) => hosts.iter_mut().for_each(|host| host.find_password(&text, &database, &user)),
+                    Err(note) => values.notes.push(note),
                 }
             }
-            "gssencmode" if value != "require" => {}
-            "gssencmode" => return Err("gssencmode=require is not supported".to_owned()),
-            key if REFUSED.contains(&key) => return Err(format!("the parameter {key} is not supported")),
-            key => return Ok(IGNORED.contains(&key)),
         }
-        Ok(true)
+        Ok(Self {
+            hosts,
+            shuffled: values.word("load_balance_hosts", &[("disable", false), ("random", true)])?,
+            server: values.word("target_session_attrs", &SERVERS)?,
+            login,
+            tls,
+            keepalive: keepalive(&values)?,
+            user_timeout: above_zero(values.number("tcp_user_timeout")?).map(Duration::from_millis),
+            connect_timeout: above_zero(values.number("connect_timeout")?).map(Duration::from_secs),
+            notes: values.notes,
+        })
+    }
+
+    /// The role.
+    pub fn user(&self) -> &str {
+        self.login.get_user().unwrap_or_default()
     }
 }
 
-fn mode(text: &str) -> Result<Mode, String> {
-    Ok(match text {
-        "disable" => Mode::Disable,
-        "allow" => Mode::Allow,
-        "prefer" => Mode::Prefer,
-        "require" => Mode::Require,
-        "verify-ca" => Mode::VerifyCa,
-        "verify-full" => Mode::VerifyFull,
-        _ => return Err("sslmode must be disable, allow, prefer, require, verify-ca or verify-full".to_owned()),
-    })
+/// For numbers of which 0 and less mean the system's default.
+fn above_zero(number: Option<i32>) -> Option<u64> {
+    number.and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0)
 }
 
-/// The parser's error, if it quotes nothing: what it quotes can be a part of the password.
-fn explain(error: &tokio_postgres::Error) -> String {
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let cause = if cause.contains(['`', '"', '\'']) || cause.is_empty() { String::new() } else { format!(": {cause}") };
-    format!("is no PostgreSQL URL (postgres://USER@HOST:PORT/DATABASE){cause}")
-}
-
-type Parameters = Vec<(String, String)>;
-
-fn split_url(text: &str) -> Result<(String, Parameters), String> {
-    let text = text.strip_prefix("ecto://").map_or_else(|| text.to_owned(), |rest| format!("postgres://{rest}"));
-    let (base, query) = text.split_once('?').unwrap_or((&text, ""));
-    // The driver would end the password at the first, and the rest of it would be shown as the host or the database.
-    if base.matches('@').count() > 1 {
-        return Err("has more than one @: percent-encode each @ of the password as %40".to_owned());
+fn keepalive(values: &Values) -> Result<Option<TcpKeepalive>, String> {
+    let mut keepalive = TcpKeepalive::new();
+    if let Some(idle) = above_zero(values.number("keepalives_idle")?) {
+        keepalive = keepalive.with_time(Duration::from_secs(idle));
     }
-    let pair = |pair: &str| {
-        let (key, value) = pair.split_once('=').ok_or("a parameter in the URL has no value")?;
-        Ok((decode(key)?, decode(value)?))
+    if let Some(interval) = above_zero(values.number("keepalives_interval")?) {
+        keepalive = keepalive.with_interval(Duration::from_secs(interval));
+    }
+    if let Some(count) = above_zero(values.number("keepalives_count")?) {
+        keepalive = keepalive.with_retries(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+    Ok((values.number("keepalives")?.unwrap_or(1) != 0).then_some(keepalive))
+}
+
+/// The list of hosts, by libpq's rules for lists of different lengths.
+fn hosts(values: &Values) -> Result<Vec<Host>, String> {
+    let list = |name| values.filled(name).map(|text| text.split(',').collect::<Vec<_>>());
+    let (names, addresses, ports) = (list("host"), list("hostaddr"), list("port").unwrap_or_else(|| vec![""]));
+    let count = addresses.as_ref().or(names.as_ref()).map_or(1, Vec::len);
+    if let Some(names) = names.as_ref().filter(|names| names.len() != count) {
+        return Err(format!("has {} hosts and {count} hostaddrs: write as many of each", names.len()));
+    }
+    if ports.len() != 1 && ports.len() != count {
+        return Err(format!("has {} ports and {count} hosts: write one port, or one for each host", ports.len()));
+    }
+    let host = |i: usize| {
+        let name = names.as_ref().map_or("", |names| names[i]).to_owned();
+        let place = match addresses.as_ref().map_or("", |addresses| addresses[i]) {
+            "" if name.is_empty() => Place::Socket(sockets().to_owned()),
+            "" if name.starts_with(['/', '@']) => Place::Socket(name.clone()),
+            // An address in the place of a name needs no resolver.
+            "" => name.parse().map_or_else(|_| Place::Name(name.clone()), Place::Address),
+            address => Place::Address(address.parse().map_err(|_| values.wrong("hostaddr", "must be an IP address"))?),
+        };
+        let port = match ports[if ports.len() == 1 { 0 } else { i }].trim() {
+            "" => 5432,
+            port => port
+                .parse()
+                .ok()
+                .filter(|port| *port > 0)
+                .ok_or_else(|| values.wrong("port", "must be a number from 1 to 65535"))?,
+        };
+        Ok(Host { place, name, port, password: None })
     };
-    let parameters = query.split('&').filter(|p| !p.is_empty()).map(pair).collect::<Result<_, String>>()?;
-    Ok((base.to_owned(), parameters))
+    (0..count).map(host).collect()
 }
 
-fn join_url(base: &str, parameters: &Parameters) -> String {
-    let encode = |text: &str| text.bytes().map(|b| format!("%{b:02X}")).collect::<String>();
-    let query: Vec<String> = parameters.iter().map(|(k, v)| format!("{k}={}", encode(v))).collect();
-    if query.is_empty() { base.to_owned() } else { format!("{base}?{}", query.join("&")) }
+/// Where the socket is if no host is named: in Debian's directory if there is one, else in PostgreSQL's own.
+fn sockets() -> &'static str {
+    const DEBIANS: &str = "/var/run/postgresql";
+    if Path::new(DEBIANS).exists() { DEBIANS } else { "/tmp" }
 }
 
-fn decode(text: &str) -> Result<String, String> {
-    let broken = "a parameter in the URL is not percent-encoded as it should be";
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, more @ ..] = rest {
-        rest = more;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let hex = rest.get(..2).and_then(|hex| str::from_utf8(hex).ok());
-        bytes.push(hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).ok_or(broken)?);
-        rest = &rest[2..];
+impl Host {
+    /// True if it is reached over the network.
+    pub fn is_tcp(&self) -> bool {
+        !matches!(self.place, Place::Socket(_))
     }
-    String::from_utf8(bytes).map_err(|_| broken.to_owned())
+
+    fn find_password(&mut self, file: &Option<String>, database: &str, user: &str) {
+        let name = match &self.place {
+            Place::Socket(directory) if directory == sockets() => "localhost".to_owned(),
+            Place::Address(address) if self.name.is_empty() => address.to_string(),
+            _ => self.name.clone(),
+        };
+        let login = [&name, &self.port.to_string(), database, user];
+        self.password = file.as_ref().and_then(|text| passfile::find(text, login));
+    }
 }
 
-/// `key=value key='quo\'ted'`, as libpq has it (34.1.1.1).
-fn split_pairs(text: &str) -> Result<Parameters, String> {
-    let broken = || "is no PostgreSQL URL (postgres://USER@HOST:PORT/DATABASE) and no list of key=value".to_owned();
-    let mut parameters = Vec::new();
-    let mut chars = text.trim_start().chars().peekable();
-    while chars.peek().is_some() {
-        let key: String = std::iter::from_fn(|| chars.next_if(|c| *c != '=' && !c.is_whitespace())).collect();
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        if key.is_empty() || chars.next() != Some('=') {
-            return Err(broken());
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port;
+        match &self.place {
+            Place::Socket(directory) => write!(f, "{directory}:{port}"),
+            Place::Address(IpAddr::V6(address)) if self.name.is_empty() => write!(f, "[{address}]:{port}"),
+            Place::Address(address) if self.name.is_empty() => write!(f, "{address}:{port}"),
+            _ if self.name.contains(':') => write!(f, "[{}]:{port}", self.name),
+            _ => write!(f, "{}:{port}", self.name),
         }
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        let quoted = chars.next_if_eq(&'\'').is_some();
-        let mut value = String::new();
-        loop {
-            match chars.next() {
-                Some('\\') => value.extend(chars.next()),
-                Some('\'') if quoted => break,
-                None if quoted => return Err(broken()),
-                None => break,
-                Some(c) if c.is_whitespace() && !quoted => break,
-                Some(c) => value.push(c),
+    }
+}
+
+impl Tls {
+    fn of(values: &Values, environment: &Environment) -> Result<Self, String> {
+        let path = |name| values.filled(name).map(PathBuf::from);
+        let or_home = |name, file| path(name).or_else(|| environment.home(file));
+        // The system's authorities vouch for anybody, so they are good only together with the host's name.
+        let system = values.get("sslrootcert") == Some("system");
+        let mode = match values.get("sslmode") {
+            None if system => Mode::VerifyFull,
+            _ => values.word("sslmode", &MODES)?,
+        };
+        if system && mode != Mode::VerifyFull {
+            return Err(values.wrong("sslrootcert", "system needs sslmode=verify-full"));
+        }
+        let version = |name, unset| match values.get(name) {
+            None => Ok(unset),
+            Some(text) => {
+                let found = VERSIONS.iter().find(|(word, _)| *word == text.to_lowercase()).map(|(_, version)| *version);
+                found.ok_or_else(|| values.wrong(name, "must be TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3"))
             }
-        }
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        parameters.push((key, value));
+        };
+        let cert = match values.get("sslcertmode") {
+            Some("disable") => None,
+            _ => or_home("sslcert", ".postgresql/postgresql.crt"),
+        };
+        Ok(Self {
+            mode,
+            root: if system { None } else { or_home("sslrootcert", ".postgresql/root.crt") },
+            revoked: [
+                // As in libpq, a directory that is named stands for the default file as well.
+                if path("sslcrldir").is_some() { path("sslcrl") } else { or_home("sslcrl", ".postgresql/root.crl") },
+                path("sslcrldir"),
+            ],
+            key: cert.as_ref().and_then(|_| or_home("sslkey", ".postgresql/postgresql.key")),
+            cert,
+            password: Secret(values.get("sslpassword").unwrap_or_default().to_owned()),
+            direct: values.word("sslnegotiation", &[("postgres", false), ("direct", true)])?,
+            sni: values.word("sslsni", &[("1", true), ("0", false)])?,
+            versions: [
+                version("ssl_min_protocol_version", Some(SslVersion::TLS1_2))?,
+                version("ssl_max_protocol_version", None)?,
+            ],
+        })
     }
-    Ok(parameters)
-}
-
-fn join_pairs(parameters: &Parameters) -> String {
-    let quote = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
-    parameters.iter().map(|(k, v)| format!("{k}={} ", quote(v))).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Address {
-        Address::parse(text).unwrap()
-    }
-
-    #[test]
-    fn urls_as_the_platform_writes_them() {
-        let address = parse("ecto://app:p%40ss@db.example:5433/rsolv?ssl=true&pool_size=10");
-        assert_eq!(address.config.get_password(), Some(&b"p@ss"[..]));
-        assert_eq!((address.config.get_ports(), address.tls.mode), (&[5433][..], Mode::Require));
-    }
-
-    #[test]
-    fn sslmode_says_more_than_ssl() {
-        let mode = |parameters: &str| parse(&format!("ecto://u@h/d?{parameters}")).tls.mode;
-        assert_eq!((mode(""), mode("ssl=false"), mode("ssl=true")), (Mode::Prefer, Mode::Prefer, Mode::Require));
-        assert_eq!(mode("sslmode=verify-full&ssl=true"), Mode::VerifyFull);
-        assert_eq!(mode("ssl=true&sslmode=disable"), Mode::Disable);
-    }
-
-    #[test]
-    fn the_systems_authorities_are_trusted_with_a_name_only() {
-        assert_eq!(parse("postgres://u@h/d?sslrootcert=system").tls.mode, Mode::VerifyFull);
-        assert_eq!(parse("postgres://u@h/d?sslrootcert=system&sslmode=verify-full").tls.mode, Mode::VerifyFull);
-        assert!(Address::parse("postgres://u@h/d?sslmode=verify-ca&sslrootcert=system").is_err());
-    }
-
-    #[test]
-    fn libpqs_parameters() {
-        let address = parse(
-            "postgresql://u@a:1,b:2/d?sslmode=verify-full&sslrootcert=%2Fr%20oot.crt&sslcert=c&sslkey=k\
-             &target_session_attrs=read-write&options=-c%20geqo%3Doff",
-        );
-        let tls = Tls {
-            mode: Mode::VerifyFull,
-            root: Some("/r oot.crt".into()),
-            cert: Some("c".into()),
-            key: Some("k".into()),
-        };
-        assert_eq!((address.tls, address.server), (tls, Server::Primary));
-        assert_eq!((address.config.get_hosts().len(), address.config.get_options()), (2, Some("-c geqo=off")));
-    }
-
-    #[test]
-    fn pairs_with_quotes() {
-        let address = parse(r"host=h  user = 'it\'s me' password='a b\\c' dbname=d sslmode=verify-ca");
-        assert_eq!(address.config.get_user(), Some("it's me"));
-        assert_eq!(address.config.get_password(), Some(&br"a b\c"[..]));
-        assert_eq!(address.tls.mode, Mode::VerifyCa);
-    }
-
-    #[test]
-    fn what_is_not_supported_is_named() {
-        assert_eq!(
-            Address::parse("postgres://u@h/d?sslcrl=x").err().as_deref(),
-            Some("the parameter sslcrl is not supported")
-        );
-        assert_eq!(
-            parse("postgres://u@h/d?gssencmode=disable&sslcompression=0&pool_size=3").config.get_dbname(),
-            Some("d")
-        );
-    }
-
-    #[test]
-    fn sockets_have_no_tls() {
-        assert_eq!(parse("postgres://u@%2Frun%2Fpostgresql/d?sslmode=require").tls.mode, Mode::Disable);
-        assert_eq!(parse("host=/run/postgresql user=u sslmode=require").tls.mode, Mode::Disable);
-    }
-
-    #[test]
-    fn an_at_sign_is_encoded_in_the_password() {
-        assert_eq!(
-            Address::parse("postgres://u:p@ss@h/d").err().as_deref(),
-            Some("has more than one @: percent-encode each @ of the password as %40")
-        );
-        let address = parse("postgres://u:p%40ss@h/d?application_name=a@b");
-        assert_eq!((address.config.get_password(), address.config.get_hosts().len()), (Some(&b"p@ss"[..]), 1));
-    }
-
-    #[test]
-    fn no_error_quotes_a_value() {
-        for text in [
-            "postgres://app:s3cret@db:notaport/x",
-            "s3cret",
-            "postgres://u:s3cret@h/db?s3cret=1",
-            "postgres://u:x@h/db?s3cret",
-            "mysql://s3cret",
-            "host=h password='s3cret",
-            "host=h s3cret=1 user=u",
-            "postgres://u@h/d?sslmode=s3cret",
-            "postgres://u@h/d?target_session_attrs=s3cret",
-            "postgres://u@h/d?sslrootcert=s3cret%zz",
-            "postgres:///s3cret",
-            "postgres://u:Hunter@s3cret@127.0.0.1:1/db",
-            "postgres://u:Hunter@s3cret/s3cret@127.0.0.1:1/db",
-            "ecto://u:Hunter@s3cret@s3cret@h/db?pool_size=1",
-        ] {
-            let error = Address::parse(text).err().unwrap_or_else(|| panic!("{text} is accepted"));
-            assert!(!error.contains("s3cret"), "{text}: {error}");
-        }
-    }
-}
+mod tests;

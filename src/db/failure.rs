@@ -92,15 +92,17 @@ pub struct Failure {
     pub detail: Option<String>,
     /// Where in the statement the server saw the error, in characters, from 1.
     pub position: Option<u32>,
-    /// Whether the connection can be used for something else.
+    /// True if the connection must be dropped.
     pub connection_lost: bool,
+    /// True if a policy hides rows of a table from the role.
+    pub hides_rows: bool,
 }
 
 impl Failure {
     /// A failure seen on this side.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let connection_lost = matches!(reason, Reason::Connect | Reason::Connection | Reason::Timeout);
-        Self { reason, message: message.into(), detail: None, position: None, connection_lost }
+        Self { reason, message: message.into(), detail: None, position: None, connection_lost, hides_rows: false }
     }
 
     /// The same, with nothing to go on with.
@@ -147,13 +149,6 @@ impl Failure {
         failure
     }
 
-    /// What kind of object, and which one, the role may not read.
-    pub fn denied(&self) -> Option<(&str, &str)> {
-        let (_, object) = self.detail.as_deref()?.split_once("permission denied for ")?;
-        let (kind, name) = object.split_once(' ')?;
-        Some((kind, name))
-    }
-
     fn of_server(db: &DbError, shown: bool) -> Self {
         let code = db.code();
         let reason = reason_of(code);
@@ -164,11 +159,31 @@ impl Failure {
         };
         Self {
             reason,
-            message: format!("{text} (SQLSTATE {})", code.code()),
+            message: format!("{text} (SQLSTATE {}){}", code.code(), remedy(db)),
             detail: Some(db.message().to_owned()),
             position,
             connection_lost: false,
+            hides_rows: is_policy(db),
         }
+    }
+}
+
+/// Whether a pooler wrote this error: a server names the place in its source.
+fn is_poolers(db: &DbError) -> bool {
+    db.file().is_none() && db.code().code().starts_with("08")
+}
+
+/// Whether it is about a policy that hides rows. Routines keep their names in every language.
+fn is_policy(db: &DbError) -> bool {
+    db.code() == &SqlState::INSUFFICIENT_PRIVILEGE && db.routine() == Some("check_enable_rls")
+}
+
+/// What to do about an error of PgBouncer's that says nothing to who has not set it up.
+fn remedy(db: &DbError) -> &'static str {
+    if is_poolers(db) && db.message().contains("statement pooling mode") {
+        ": a poll is a transaction; set pool_mode = transaction for this database in PgBouncer"
+    } else {
+        ""
     }
 }
 
@@ -224,12 +239,10 @@ fn speaks_of_the_statement(db: &DbError) -> bool {
     }
     let parsing = matches!(db.position(), Some(ErrorPosition::Original(_)));
     match db.code().code() {
-        "42501" => {
-            let text = db.message();
-            text.starts_with("permission denied for ") || text.contains("row-level security policy for ")
-        }
+        // The right to a role or a setting is missing in other routines, which quote what can come from a row.
+        "42501" => is_policy(db) || matches!(db.routine(), Some("aclcheck_error" | "aclcheck_error_col")),
         "42P01" | "42703" | "42883" | "42704" | "42702" | "42601" | "42803" | "42804" | "3F000" => parsing,
-        code => code == "53300" || code.starts_with("57P"),
+        code => code == "53300" || code.starts_with("57P") || is_poolers(db),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
 
@@ -24,6 +25,8 @@ pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 /// How long steps may take.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timeouts {
+    /// For a connection, and for the first answer of a poll on one that is kept: a server that hangs shows there.
+    pub connect: Duration,
     /// `statement_timeout` in the server; this side waits a little longer before it gives the connection up.
     pub statement: Duration,
     /// `lock_timeout` in the server.
@@ -108,12 +111,24 @@ struct Prepared {
     relations: Vec<u32>,
 }
 
+/// For how long, and on what conditions, a connection is kept.
+#[derive(Debug)]
+pub struct Lease {
+    /// The server, for people.
+    pub server: String,
+    /// What the server has to be.
+    pub wanted: Server,
+    /// When it is too old.
+    pub until: Instant,
+}
+
 /// A connection and what is known through it.
 #[derive(Debug)]
 pub struct Session {
     client: Client,
     connection: JoinHandle<()>,
     timeouts: Timeouts,
+    lease: Lease,
     prepared: BTreeMap<String, Prepared>,
     /// Which server this is, and when it was started; a pooler can change it under the connection.
     server: Option<(i64, bool, ServerId)>,
@@ -127,34 +142,32 @@ impl Drop for Session {
 }
 
 impl Session {
-    pub(super) fn new(client: Client, connection: JoinHandle<()>, timeouts: Timeouts) -> Self {
-        Self { client, connection, timeouts, prepared: BTreeMap::new(), server: None }
+    pub(super) fn new(client: Client, connection: JoinHandle<()>, timeouts: Timeouts, lease: Lease) -> Self {
+        Self { client, connection, timeouts, lease, prepared: BTreeMap::new(), server: None }
     }
 
-    /// Whether the connection is known to be gone.
-    pub fn is_closed(&self) -> bool {
-        self.client.is_closed()
+    /// True if the connection is known to be gone, or has reached `database.max_lifetime`.
+    pub fn is_over(&self) -> bool {
+        self.client.is_closed() || Instant::now() >= self.lease.until
+    }
+
+    /// True if a server that stands there is what `target_session_attrs` asked for when the connection was made.
+    pub fn fits(&self, position: &Position) -> bool {
+        match self.lease.wanted {
+            Server::Any | Server::PreferStandby => true,
+            Server::Primary => !position.standby,
+            Server::Standby => position.standby,
+        }
+    }
+
+    /// The server, for people.
+    pub fn name(&self) -> &str {
+        &self.lease.server
     }
 
     /// The client, for statements of one's own inside [`Session::begin`] and [`Session::end`].
     pub fn client(&self) -> &Client {
         &self.client
-    }
-
-    /// Fails if the server is not of the kind that is wanted.
-    pub(super) async fn will_do(&self, wanted: Server) -> Result<(), Failure> {
-        let standby = match wanted {
-            Server::Any | Server::PreferStandby => return Ok(()),
-            Server::Primary => false,
-            Server::Standby => true,
-        };
-        let is_standby = self.begin().await?.position.standby;
-        self.end().await?;
-        if is_standby == standby {
-            return Ok(());
-        }
-        let (is, wants) = if standby { ("primary", "standby") } else { ("standby", "primary") };
-        Err(Failure::new(Reason::Connect, format!("the server is a {is}, and target_session_attrs wants a {wants}")))
     }
 
     /// Which server and database this is; inside a transaction that began with `opening`.
@@ -170,7 +183,8 @@ impl Session {
         Ok(server)
     }
 
-    async fn who(&self) -> Result<ServerId, Failure> {
+    /// The same without the timeline, asked anew; inside a transaction.
+    pub async fn who(&self) -> Result<ServerId, Failure> {
         let may = self
             .one(
                 "SELECT has_function_privilege('pg_control_system()', 'EXECUTE'), \
@@ -245,7 +259,7 @@ impl Session {
              FROM pg_current_snapshot() AS s",
             self.timeouts.opening(),
         );
-        let messages = self.deadline(self.client.simple_query(&begin)).await?;
+        let messages = self.within(self.timeouts.connect, self.client.simple_query(&begin)).await?;
         let row = messages.iter().find_map(|m| match m {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -274,10 +288,18 @@ impl Session {
     }
 
     async fn deadline<T>(&self, step: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
-        match tokio::time::timeout(self.timeouts.deadline(), step).await {
+        self.within(self.timeouts.deadline(), step).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        step: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(limit, step).await {
             Ok(result) => result.map_err(|e| Failure::of_query(&e)),
             Err(_) => {
-                let limit = humantime::format_duration(self.timeouts.deadline());
+                let limit = humantime::format_duration(limit);
                 Err(Failure::new(Reason::Timeout, format!("the server did not answer within {limit}")))
             }
         }

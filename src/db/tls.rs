@@ -1,57 +1,46 @@
 //! TLS to PostgreSQL, by OpenSSL: the library that libpq uses, so that what it trusts is trusted here as well.
 
-use std::convert::Infallible;
+mod stream;
+
 use std::error::Error;
-use std::fmt::Debug;
 use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
 
 use openssl::nid::Nid;
-use openssl::ssl::{SslConnector, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode, SslVersion};
+use openssl::pkey::{PKey, Private};
+use openssl::ssl::{Ssl, SslConnector, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
+use openssl::x509::store::X509Lookup;
+use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509StoreContextRef, X509VerifyResult};
-use postgres_openssl::{MakeTlsConnector, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::tls::TlsConnect;
 
 use super::address::{Mode, Tls};
+use stream::Stream;
 
 /// `X509_V_ERR_IP_ADDRESS_MISMATCH`, for which the bindings have no name.
 const IP_ADDRESS_MISMATCH: i32 = 64;
 
-/// TLS with these parameters, prepared when a server has agreed to it: reading the system's certificates takes longer
-/// than all the rest of a connection. Files are read then, so that new certificates count from the next connection on.
-#[derive(Clone, Debug)]
-pub struct Connector(pub Tls);
-
-impl<S: AsyncRead + AsyncWrite + Debug + Unpin + Send + Sync + 'static> MakeTlsConnect<S> for Connector {
-    type Stream = TlsStream<S>;
-    type TlsConnect = Connecting;
-    type Error = Infallible;
-
-    fn make_tls_connect(&mut self, host: &str) -> Result<Connecting, Infallible> {
-        Ok(Connecting { tls: self.0.clone(), host: host.to_owned() })
-    }
-}
-
-/// [`Connector`] on its way to one server.
+/// TLS with these parameters to a server of this name, prepared when a server has agreed to it: reading the system's
+/// certificates takes longer than all the rest of a connection. Files are read then, so that new certificates count from
+/// the next connection on.
 #[derive(Debug)]
-pub struct Connecting {
-    tls: Tls,
-    host: String,
+pub struct Connector<'a> {
+    /// The parameters.
+    pub tls: &'a Tls,
+    /// The name that the server's certificate must have.
+    pub host: &'a str,
 }
 
-impl<S: AsyncRead + AsyncWrite + Debug + Unpin + Send + Sync + 'static> TlsConnect<S> for Connecting {
-    type Stream = TlsStream<S>;
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Connector<'_> {
+    type Stream = Stream<S>;
     type Error = Box<dyn Error + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<TlsStream<S>, Self::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream<S>, Self::Error>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        Box::pin(async move {
-            let mut connector = connector(&self.tls)?;
-            let host = MakeTlsConnect::<S>::make_tls_connect(&mut connector, &self.host)?;
-            host.connect(stream).await
-        })
+        let ssl = ssl(self.tls, self.host);
+        Box::pin(async move { Stream::connect(ssl?, stream).await })
     }
 }
 
@@ -66,7 +55,14 @@ fn say(what: String) -> impl FnOnce(openssl::error::ErrorStack) -> String {
 }
 
 fn configure(builder: &mut SslContextBuilder, tls: &Tls) -> Result<(), String> {
-    builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(say("cannot use TLS 1.2".to_owned()))?;
+    let unusable = || say("cannot use TLS".to_owned());
+    let [min, max] = tls.versions;
+    builder.set_min_proto_version(min).map_err(unusable())?;
+    builder.set_max_proto_version(max).map_err(unusable())?;
+    if tls.direct {
+        // A server demands it of who does not ask it for TLS first.
+        builder.set_alpn_protos(b"\x0apostgresql").map_err(unusable())?;
+    }
     // As in libpq, a root certificate turns "require" into "verify-ca", and "prefer" into TLS with a trusted certificate
     // or no TLS.
     let verify = tls.root.is_some() || matches!(tls.mode, Mode::VerifyFull | Mode::VerifyCa);
@@ -75,37 +71,71 @@ fn configure(builder: &mut SslContextBuilder, tls: &Tls) -> Result<(), String> {
     }
     if let Some(root) = &tls.root {
         // Only these, and not the system's as well.
-        let store = openssl::x509::store::X509StoreBuilder::new().map_err(say("cannot use TLS".to_owned()))?;
+        let store = openssl::x509::store::X509StoreBuilder::new().map_err(unusable())?;
         builder.set_cert_store(store.build());
         let shown = readable("sslrootcert", root)?;
         builder.set_ca_file(root).map_err(say(format!("cannot read {shown}")))?;
     }
+    revoke(builder, tls)?;
     if let Some(cert) = &tls.cert {
         let shown = readable("sslcert", cert)?;
         builder.set_certificate_chain_file(cert).map_err(say(format!("cannot read {shown}")))?;
     }
-    if let Some(key) = &tls.key {
-        let shown = readable("sslkey", key)?;
-        let shown = format!("cannot use {shown} (its password, if it has one, cannot be given)");
-        builder.set_private_key_file(key, SslFiletype::PEM).map_err(say(shown))?;
+    if let Some(file) = &tls.key {
+        let shown = format!("cannot use {}", readable("sslkey", file)?);
+        let key = private_key(file, &tls.password.0)
+            .ok_or_else(|| format!("{shown}: it is no private key, or sslpassword is not its password"))?;
+        builder.set_private_key(&key).map_err(say(shown))?;
     }
     Ok(())
 }
 
-fn connector(tls: &Tls) -> Result<MakeTlsConnector, String> {
-    let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(say("cannot use TLS".to_owned()))?;
+/// Refuses the certificates on the lists of revoked ones.
+fn revoke(builder: &mut SslContextBuilder, tls: &Tls) -> Result<(), String> {
+    let [file, directory] = &tls.revoked;
+    let store = builder.cert_store_mut();
+    if let Some(file) = file {
+        let shown = readable("sslcrl", file)?;
+        let lookup = store.add_lookup(X509Lookup::file());
+        let load = lookup.and_then(|lookup| lookup.load_crl_file(file, SslFiletype::PEM));
+        load.map_err(say(format!("cannot read {shown}")))?;
+    }
+    if let Some(directory) = directory {
+        let shown = readable("sslcrldir", directory)?;
+        let name = directory.to_str().ok_or_else(|| format!("cannot use {shown}: its name is not UTF-8"))?;
+        let lookup = store.add_lookup(X509Lookup::hash_dir());
+        let add = lookup.and_then(|lookup| lookup.add_dir(name, SslFiletype::PEM));
+        add.map_err(say(format!("cannot read {shown}")))?;
+    }
+    match (file, directory) {
+        (None, None) => Ok(()),
+        _ => store
+            .set_flags(X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL)
+            .map_err(say("cannot use TLS".to_owned())),
+    }
+}
+
+/// The key in a file, PEM or DER as in libpq. OpenSSL would ask the terminal for a password that is not given.
+fn private_key(file: &Path, password: &str) -> Option<PKey<Private>> {
+    let text = std::fs::read(file).ok()?;
+    let pem = PKey::private_key_from_pem_passphrase(&text, password.as_bytes());
+    pem.or_else(|_| PKey::private_key_from_der(&text)).ok()
+}
+
+fn ssl(tls: &Tls, host: &str) -> Result<Ssl, String> {
+    let unusable = || say("cannot use TLS".to_owned());
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(unusable())?;
     configure(&mut builder, tls)?;
-    let mut connector = MakeTlsConnector::new(builder.build());
+    let mut config = builder.build().configure().map_err(unusable())?;
     let full = tls.mode == Mode::VerifyFull;
-    connector.set_callback(move |config, host| {
-        config.set_verify_hostname(full);
-        if full && host.parse::<IpAddr>().is_ok() {
-            let host = host.to_owned();
-            config.set_verify_callback(SslVerifyMode::PEER, move |good, context| good || is_named(context, &host));
-        }
-        Ok(())
-    });
-    Ok(connector)
+    config.set_verify_hostname(full);
+    // An address without a name is nothing to send.
+    config.set_use_server_name_indication(tls.sni && !host.is_empty());
+    if full && host.parse::<IpAddr>().is_ok() {
+        let host = host.to_owned();
+        config.set_verify_callback(SslVerifyMode::PEER, move |good, context| good || is_named(context, &host));
+    }
+    config.into_ssl(host).map_err(unusable())
 }
 
 /// Whether all that is wrong with a certificate is that it has the server's address for a common name, and no other

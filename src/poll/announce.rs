@@ -14,7 +14,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// What was said last.
 #[derive(Debug, Default)]
 pub struct Announcer {
-    database: Option<Option<String>>,
+    database: Option<Result<Option<String>, String>>,
     sources: BTreeMap<String, Option<String>>,
     progress: BTreeMap<String, Instant>,
 }
@@ -22,17 +22,18 @@ pub struct Announcer {
 impl Announcer {
     /// Whether the database could be read as a whole.
     pub fn polled(&mut self, target: &Target, failure: Option<&Failure>) {
-        let said = failure.map(|f| f.message.clone());
+        let server = target.server();
+        let said = failure.map_or_else(|| Ok(server.clone()), |f| Err(f.message.clone()));
         if self.database.as_ref() == Some(&said) {
             return;
         }
         match failure {
             Some(f) => {
                 let Failure { reason, message, .. } = f;
-                tracing::error!(%reason, database = %target, "the database cannot be read: {message}; trying again");
+                tracing::error!(%reason, database = %target, server, "the database cannot be read: {message}; trying again");
                 detail(f);
             }
-            None => tracing::info!(database = %target, "the database is being read"),
+            None => tracing::info!(database = %target, server, "the database is being read"),
         }
         self.database = Some(said);
     }

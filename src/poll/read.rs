@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 
 use super::{MIN_LIMIT, Poller, Tracked};
-use crate::db::{Failure, Opening, Reason, ServerId, Session};
+use crate::db::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session};
 use crate::ledger::frontier::{ReadPlan, Sighting, Watch};
 use crate::ledger::identity::Evidence;
 use crate::ledger::missing::Moment;
@@ -50,18 +50,15 @@ impl Poller {
         is_full: bool,
         failures: &mut [Option<Failure>],
     ) -> Result<Vec<usize>, Failure> {
-        let mut session = match self.session.take().filter(|session| !session.is_closed()) {
-            Some(session) => session,
-            None => self.target.connect().await?,
-        };
+        let (mut session, mut opening) = self.session().await?;
         let mut attempt = 1;
-        let (opening, answers) = loop {
-            let opening = session.begin().await?;
+        let answers = loop {
             match self.ask(&mut session, &opening, which, is_full, attempt < ATTEMPTS).await? {
-                Some(answers) => break (opening, answers),
+                Some(answers) => break answers,
                 None => session.batch("ROLLBACK").await?,
             }
             attempt += 1;
+            opening = session.begin().await?;
         };
         session.end().await?;
         self.session = Some(session);
@@ -98,6 +95,22 @@ impl Poller {
         self.position = opening.position;
         self.read_at = opening.clock;
         Ok(more)
+    }
+
+    /// The connection with its transaction open: the one of the last poll as long as its server is what it was, else a
+    /// new one to a server that does not lag.
+    async fn session(&mut self) -> Result<(Session, Opening), Failure> {
+        if let Some(session) = self.session.take().filter(|session| !session.is_over()) {
+            let opening = session.begin().await?;
+            if session.fits(&opening.position) {
+                return Ok((session, opening));
+            }
+            tracing::info!(server = session.name(), "left: it is no longer what target_session_attrs asks for");
+        }
+        let demand = NotBehind { identity: self.identity.as_deref(), last: &self.position };
+        let session = self.target.connect_if(&demand).await?;
+        let opening = session.begin().await?;
+        Ok((session, opening))
     }
 
     /// Asks the sources in a transaction that has begun; nothing if it is to begin again, which it `may`.
@@ -161,19 +174,38 @@ impl Poller {
     /// A standby that lags would un-see what has been counted, and miss what is asked for.
     fn is_ahead(&self, opening: &Opening) -> Result<(), Failure> {
         let (now, last) = (&opening.position, &self.position);
-        if !now.is_behind(last) {
-            return Ok(());
-        }
-        let message = format!(
-            "this standby's snapshot (xmin {}, xmax {}) is older than the last one read (xmin {}, xmax {})",
-            now.xmin, now.xmax, last.xmin, last.xmax
-        );
-        Err(Failure { connection_lost: true, ..Failure::new(Reason::Behind, message) })
+        if now.is_behind(last) { Err(behind(now, last)) } else { Ok(()) }
     }
 }
 
 fn moment(opening: &Opening) -> Moment {
     Moment { now: (opening.clock * 1000.0) as i64, xmin: opening.position.xmin, xmax: opening.position.xmax }
+}
+
+/// A server of the same database may not lag behind what was read last.
+struct NotBehind<'a> {
+    identity: Option<&'a str>,
+    last: &'a Position,
+}
+
+impl Demand for NotBehind<'_> {
+    fn check<'a>(&'a self, session: &'a Session) -> Checking<'a> {
+        Box::pin(async {
+            let Some(identity) = self.identity else { return Ok(()) };
+            let position = session.begin().await?.position;
+            let is_same = !is_other(identity, &session.who().await?.identity());
+            session.end().await?;
+            if is_same && position.is_behind(self.last) { Err(behind(&position, self.last)) } else { Ok(()) }
+        })
+    }
+}
+
+/// Without numbers in the message: the log has a line for each new text.
+fn behind(now: &Position, last: &Position) -> Failure {
+    let numbers = format!("xmin {}, xmax {}; last xmin {}, xmax {}", now.xmin, now.xmax, last.xmin, last.xmax);
+    let failure =
+        Failure::new(Reason::Behind, "the standby lags: its snapshot is older than the last one that was read");
+    Failure { detail: Some(numbers), ..failure }.losing()
 }
 
 /// Whether two identities (`system/database`) are of two databases; a system that is unknown can be the same one.

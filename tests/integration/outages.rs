@@ -1,6 +1,7 @@
 //! Outages: what breaks between the exporter and its database, and what must hold meanwhile and afterwards.
 
 mod network;
+mod patroni;
 mod server;
 mod source;
 mod standby;

@@ -101,3 +101,17 @@ async fn the_server_behind_the_pooler_restarts() {
     }
     trial.recovers().await;
 }
+
+#[tokio::test]
+async fn statement_pooling_is_named_as_the_reason() {
+    let db = Database::new().await;
+    let pooler = PgBouncer::with(db.cluster().port(), "statement").unwrap();
+    let url = db.url_through(pooler.port()).replace("postgres@", &format!("{}@", role()));
+    for command in ["once", "check"] {
+        let output = exporter::run(&[command, "--database.url", &url]).await;
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let expected = "transaction blocks not allowed in statement pooling mode (SQLSTATE 08P01): a poll is a transaction; \
+                        set pool_mode = transaction";
+        assert!(!output.status.success() && said.contains(expected), "{said}");
+    }
+}

@@ -1,17 +1,21 @@
 //! TLS and passwords to PostgreSQL: the same verdicts as libpq's.
 
+mod certificates;
+mod passwords;
+mod variables;
+
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use rsolv_exporter::db::{Failure, Reason, Target, Timeouts};
+use rsolv_exporter::config::{Layers, Settings};
+use rsolv_exporter::db::{Failure, Reason};
 
 use crate::outages::{failures, up};
 use crate::support::certificates::Certificate;
 use crate::support::cluster::Cluster;
-use crate::support::database::{Database, connect};
-use crate::support::exporter::{self, Exporter};
-use crate::support::metrics::Metrics;
+use crate::support::database::connect;
+use crate::support::exporter::Exporter;
 
 /// Who may come in how, by pg_hba.conf.
 const ACCESS: &str = "local all all trust
@@ -75,6 +79,20 @@ impl Fixture {
         self.cluster.start_again().unwrap();
     }
 
+    /// Runs `openssl` among the files for clients.
+    fn openssl(&self, arguments: &str, more: &[&str]) {
+        let mut openssl = Command::new("openssl");
+        openssl.args(arguments.split(' ')).args(more).current_dir(self.directory.path());
+        let output = openssl.output().expect("openssl");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Restarts the server with the certificate in `server.crt` and `server.key` among those files.
+    fn serve_files(&self) {
+        let read = |file| std::fs::read_to_string(self.directory.path().join(file)).unwrap();
+        self.serve(Some((&read("server.crt"), &read("server.key"))));
+    }
+
     /// The URL with these parameters, in which ROOT, WRONG and so on stand for files, and HOST for a name of the server.
     fn url(&self, user: &str, parameters: &str) -> String {
         let port = self.cluster.port();
@@ -84,45 +102,55 @@ impl Fixture {
     }
 
     /// The exporter's verdict: whether there is TLS, or why there is no connection.
-    async fn ours(&self, url: &str) -> Result<bool, Failure> {
-        let timeouts = Timeouts { statement: Duration::from_secs(30), lock: Duration::from_secs(30) };
-        let target = Target::parse(url, Duration::from_secs(30), timeouts);
-        let target = target.map_err(|message| Failure::new(Reason::Tls, message))?;
+    async fn ours(&self, url: &str, environment: &[(&str, String)]) -> Result<bool, Failure> {
+        let flags = [("database.url", url), ("database.connect_timeout", "30s")];
+        let flags = flags.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let home = [("HOME", self.directory.path().display().to_string())];
+        let environment = home.iter().chain(environment).map(|(name, value)| (name.to_string(), value.clone()));
+        let layers = Layers::new(None, environment.collect(), BTreeMap::from(flags)).unwrap();
+        let target = Settings::check(&layers).map(|settings| settings.target);
+        let target = target.map_err(|invalid| Failure::new(Reason::Tls, invalid[0].to_string()))?;
         let session = target.connect().await?;
         let row = session.one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await?;
         Ok(row.get(0))
     }
 
     /// libpq's verdict.
-    fn theirs(&self, url: &str) -> Result<bool, String> {
+    fn theirs(&self, url: &str, environment: &[(&str, String)]) -> Result<bool, String> {
         let mut psql = Command::new("psql");
         psql.args(["-X", "-w", "-A", "-t", "-c", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", url]);
         // Without files of its user's that it would read.
         psql.env("HOME", self.directory.path()).env("LC_ALL", "C").stdin(Stdio::null());
+        psql.envs(environment.iter().map(|(name, value)| (name, value)));
         let output = psql.output().expect("psql, from the package postgresql-client");
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if output.status.success() { Ok(text == "t") } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
     }
 
-    /// Compares the verdicts for each case; `expected` is `TLS`, `plain`, or the reason of a failure (or several).
+    /// Compares the verdicts for each case; `expected` is `TLS`, `plain`, or the reason of a failure (or several). After
+    /// `ours:` that of the installed libpq may be another one.
     async fn compare(&self, cases: &[(&str, &str, &str)]) {
-        let mut wrong = Vec::new();
         for (user, parameters, expected) in cases {
-            let url = self.url(user, parameters);
-            let (ours, theirs) = (self.ours(&url).await, self.theirs(&url));
-            let verdict = match &ours {
-                Ok(true) => "TLS",
-                Ok(false) => "plain",
-                Err(failure) => failure.reason.as_str(),
-            };
-            if let Err(failure) = &ours {
-                assert!(!failure.message.contains(PASSWORD), "{}", failure.message);
-            }
-            if !expected.split('|').any(|expected| expected == verdict) || ours.as_ref().ok() != theirs.as_ref().ok() {
-                wrong.push(format!("{user} {parameters}: expected {expected}\n  ours   {ours:?}\n  libpq  {theirs:?}"));
-            }
+            self.compare_url(&self.url(user, parameters), &[], expected).await;
         }
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// The same for one URL, with variables in the environment.
+    async fn compare_url(&self, url: &str, environment: &[(&str, String)], expected: &str) {
+        let (ours, theirs) = (self.ours(url, environment).await, self.theirs(url, environment));
+        let verdict = match &ours {
+            Ok(true) => "TLS",
+            Ok(false) => "plain",
+            Err(failure) => failure.reason.as_str(),
+        };
+        if let Err(failure) = &ours {
+            assert!(!failure.message.contains(PASSWORD), "{}", failure.message);
+        }
+        let alone = expected.strip_prefix("ours:");
+        let as_expected = alone.unwrap_or(expected).split('|').any(|expected| expected == verdict);
+        if !as_expected || alone.is_none() && ours.as_ref().ok() != theirs.as_ref().ok() {
+            panic!("{url} {environment:?}: expected {expected}\n  ours   {ours:?}\n  libpq  {theirs:?}");
+        }
     }
 }
 
@@ -193,76 +221,6 @@ async fn the_same_verdicts_as_libpq() {
         .await;
 }
 
-/// By the command in PostgreSQL's documentation, 19.9.5: a certificate that is its own authority.
-#[tokio::test]
-async fn the_certificate_of_the_documentation() {
-    let fixture = Fixture::new().await;
-    let make = |name: &str| {
-        let mut openssl = Command::new("openssl");
-        openssl.args(["req", "-new", "-x509", "-days", "365", "-nodes", "-text", "-out", "server.crt"]);
-        openssl.args(["-keyout", "server.key", "-subj", &format!("/CN={name}")]).current_dir(fixture.directory.path());
-        let output = openssl.output().expect("openssl");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let read = |file| std::fs::read_to_string(fixture.directory.path().join(file)).unwrap();
-        fixture.serve(Some((&read("server.crt"), &read("server.key"))));
-    };
-    make("dbhost.yourdomain.com");
-    fixture
-        .compare(&[
-            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-ca&sslrootcert=DIR/server.crt", "TLS"),
-            ("scram", "host=other.example&sslmode=verify-ca&sslrootcert=DIR/server.crt", "TLS"),
-            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/server.crt", "TLS"),
-            ("scram", "host=other.example&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
-            ("scram", "host=127.0.0.1&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
-            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/root.crt", "tls"),
-            ("scram", "host=dbhost.yourdomain.com&channel_binding=require&sslmode=require", "TLS"),
-        ])
-        .await;
-    make("127.0.0.1");
-    fixture
-        .compare(&[
-            ("scram", "host=127.0.0.1&sslmode=verify-full&sslrootcert=DIR/server.crt", "TLS"),
-            ("scram", "host=127.0.0.2&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
-        ])
-        .await;
-    let other = fixture.authority.issue("127.0.0.1", &["127.0.0.2"]);
-    fixture.serve(Some((&other.certificate(), &other.key())));
-    fixture
-        .compare(&[
-            ("scram", "host=127.0.0.1&sslmode=verify-full&sslrootcert=DIR/root.crt", "tls"),
-            ("scram", "host=127.0.0.2&sslmode=verify-full&sslrootcert=DIR/root.crt", "TLS"),
-            ("scram", "host=127.0.0.2&sslmode=verify-full&sslrootcert=DIR/wrong.crt", "tls"),
-        ])
-        .await;
-    make("*.yourdomain.com");
-    fixture
-        .compare(&[
-            ("scram", "host=dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/server.crt", "TLS"),
-            ("scram", "host=a.dbhost.yourdomain.com&sslmode=verify-full&sslrootcert=DIR/server.crt", "tls"),
-        ])
-        .await;
-}
-
-/// With verify-full and no root certificate of its own, as with `sslrootcert=system`.
-#[tokio::test]
-async fn the_systems_authorities_are_trusted() {
-    let fixture = Fixture::new().await;
-    let certificate = fixture.authority.issue("db.example", &["db.example"]);
-    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
-    for root in ["", "&sslrootcert=system"] {
-        let url = fixture.url("scram", &format!("host=db.example&sslmode=verify-full{root}"));
-        // There is no table to read, but there is a connection.
-        for (file, reason) in [("root.crt", "missing"), ("wrong.crt", "tls")] {
-            let authorities = fixture.directory.path().join(file);
-            // Where OpenSSL looks for those of the system; containers set it.
-            let environment = [("SSL_CERT_FILE", authorities.to_str().unwrap()), ("SSL_CERT_DIR", "/nowhere")];
-            let arguments = ["--database.url", &url, "--poll.interval", "500ms", "--web.listen-address", "127.0.0.1:0"];
-            let exporter = Exporter::launch(&arguments, &environment).await.unwrap();
-            exporter.wait_for(&format!("{file}: reason {reason}"), |m| failures(m, reason) > 0.0).await;
-        }
-    }
-}
-
 /// The real program: a failure is counted under its reason and logged without the password.
 #[tokio::test]
 async fn what_is_refused_is_counted_and_logged() {
@@ -283,74 +241,4 @@ async fn what_is_refused_is_counted_and_logged() {
         let status = exporter.get("/").await.text();
         assert!(!format!("{page}{log}{status}").contains("s3cret"), "{log}");
     }
-}
-
-#[tokio::test]
-async fn a_password_that_is_missing() {
-    let fixture = Fixture::new().await;
-    fixture.serve(None);
-    let url = fixture.url("scram", "host=db.example").replace(&format!(":{PASSWORD}"), "");
-    let output = exporter::run(&["check", "--database.url", &url]).await;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let expected = "the server wants a password, and none is given\n    -> put it into a file";
-    assert!(output.status.code() == Some(1) && said.contains(expected), "{said}");
-}
-
-#[tokio::test]
-async fn a_password_file_that_is_rotated() {
-    let fixture = Fixture::new().await;
-    let (file, role) = (fixture.directory.path().join("password"), "tls_only");
-    let certificate = fixture.authority.issue("db.example", &["db.example"]);
-    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
-    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
-    let url = fixture.url(role, "host=db.example").replace(&format!(":{PASSWORD}"), "");
-    let flags = ["--poll.interval", "500ms", "--database.password-file", file.to_str().unwrap()];
-    let exporter = Exporter::start(&url, &flags).await;
-    rotate(&fixture, &exporter, role, |new| std::fs::write(&file, new).unwrap()).await;
-}
-
-#[tokio::test]
-async fn a_url_file_that_is_rotated() {
-    let fixture = Fixture::new().await;
-    let (file, role) = (fixture.directory.path().join("url"), "tls_only");
-    let certificate = fixture.authority.issue("db.example", &["db.example"]);
-    fixture.serve(Some((&certificate.certificate(), &certificate.key())));
-    let url = fixture.url(role, "host=db.example");
-    std::fs::write(&file, &url).unwrap();
-    let flags = ["--poll.interval", "500ms", "--database.url-file", file.to_str().unwrap()];
-    let arguments = [&flags[..], &["--web.listen-address", "127.0.0.1:0"]].concat();
-    let exporter = Exporter::launch(&arguments, &[]).await.unwrap();
-    rotate(&fixture, &exporter, role, |new| std::fs::write(&file, url.replace(PASSWORD, new)).unwrap()).await;
-}
-
-/// The old password is revoked and sessions are ended; the exporter is back soon after the file has the new one.
-async fn rotate(fixture: &Fixture, exporter: &Exporter, role: &str, write: impl Fn(&str)) {
-    let admin = connect(&fixture.cluster.socket_url("postgres")).await.unwrap();
-    // There is no table to read, but there is a connection.
-    let connected = |m: &Metrics| failures(m, "missing") > 0.0;
-    exporter.wait_for("a connection", connected).await;
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'";
-    let change = format!("SET password_encryption = 'scram-sha-256'; ALTER ROLE {role} PASSWORD 'new-s3cret'; {end}");
-    admin.batch_execute(&change).await.unwrap();
-    let metrics = exporter.wait_for("a refusal", |m| failures(m, "auth") > 0.0).await;
-    let before = failures(&metrics, "missing");
-    write("new-s3cret");
-    let started = Instant::now();
-    exporter.wait_for("a connection", |m| failures(m, "missing") > before).await;
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-    assert!(!exporter.log().contains("s3cret"), "{}", exporter.log());
-}
-
-/// Reading the system's certificates takes longer than a start with a poll, so nobody does who does not need them.
-#[tokio::test]
-async fn a_connection_without_tls_reads_no_certificates() {
-    let (database, directory) = (Database::new().await, tempfile::tempdir().unwrap());
-    let pipe = directory.path().join("certificates");
-    let name = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
-    // SAFETY: the name is a C string that lives through the call.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-    // Nobody writes to the pipe: who opens it to read waits for ever.
-    let flags = ["--database.url", &database.url(), "--web.listen-address", "127.0.0.1:0"];
-    let exporter = Exporter::launch(&flags, &[("SSL_CERT_FILE", pipe.to_str().unwrap())]).await.unwrap();
-    exporter.wait_for("a first poll", up).await;
 }

@@ -175,7 +175,7 @@ async fn a_password_with_an_at_sign_shows_nothing_of_itself() {
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         assert_eq!(output.status.code(), Some(2), "{command}: {said}");
-        assert!(said.contains("percent-encode each @ of the password as %40"), "{command}: {said}");
+        assert!(said.contains("in a password, @ is written %40"), "{command}: {said}");
         assert!(!said.contains("Hunter") && !said.contains("TailOfSecret"), "{command}: {said}");
     }
 }

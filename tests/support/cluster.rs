@@ -116,6 +116,12 @@ impl Cluster {
         self.directory().join("data")
     }
 
+    /// Its major version.
+    pub fn major(&self) -> u32 {
+        let text = fs::read_to_string(self.data().join("PG_VERSION")).unwrap_or_default();
+        text.trim().parse().expect("the version of the data directory")
+    }
+
     /// A command for another program of the same installation, run as the
     /// server's user.
     pub fn command(&self, program: &str) -> Command {
@@ -208,6 +214,8 @@ impl Cluster {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(self.directory());
         command.arg("-p").arg(self.port.to_string());
+        // Only a server whose lc_messages is other than C obeys it.
+        command.env("LANGUAGE", "de");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = server.insert(process::spawn(command, libc::SIGQUIT)?);
         let deadline = Instant::now() + PATIENCE;

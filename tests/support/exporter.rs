@@ -44,7 +44,12 @@ impl Exporter {
     /// Starts it with exactly these arguments and environment variables, and
     /// waits until it listens.
     pub async fn launch(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
-        let mut command = command(arguments, environment);
+        Self::launch_as(Command::new(program()), arguments, environment).await
+    }
+
+    /// The same for a command that runs the exporter in its own way.
+    pub async fn launch_as(command: Command, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
+        let mut command = prepared(command, arguments, environment);
         let log = tempfile::tempfile()?;
         command.stdout(Stdio::null()).stderr(log.try_clone()?);
         let program = command.get_program().to_string_lossy().into_owned();
@@ -222,7 +227,10 @@ pub async fn run(arguments: &[&str]) -> Output {
 
 /// The exporter with only these settings, whatever the caller's environment.
 fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(program());
+    prepared(Command::new(program()), arguments, environment)
+}
+
+fn prepared(mut command: Command, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     for (name, _) in std::env::vars_os() {
         let ours = name
             .to_str()

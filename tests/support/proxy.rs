@@ -80,7 +80,15 @@ impl Proxy {
     /// # Panics
     /// When it cannot listen.
     pub fn to(upstream: u16) -> Self {
-        let port = free_port();
+        Self::at(SocketAddr::from(([127, 0, 0, 1], free_port())), upstream)
+    }
+
+    /// The same at an address of its own.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub fn at(address: SocketAddr, upstream: u16) -> Self {
+        let port = address.port();
         let (control, orders) = watch::channel(Control { fault: Fault::None, upstream, cuts: 0, stop: false });
         let counts = Arc::new(Counts::default());
         let (report, done) = mpsc::channel();
@@ -88,14 +96,14 @@ impl Proxy {
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime
-                .and_then(|runtime| runtime.block_on(serve(port, orders, shared, report)))
+                .and_then(|runtime| runtime.block_on(serve(address, orders, shared, report)))
                 .expect("a proxy that listens");
         });
         done.recv().expect("a proxy that listens");
         Self { port, control, counts, done: Mutex::new(done), thread: Some(thread) }
     }
 
-    /// Where it listens on 127.0.0.1.
+    /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -144,12 +152,11 @@ impl Drop for Proxy {
 
 /// Accepts connections until told to stop; reports each order carried out.
 async fn serve(
-    port: u16,
+    address: SocketAddr,
     mut orders: watch::Receiver<Control>,
     counts: Arc<Counts>,
     report: mpsc::Sender<()>,
 ) -> io::Result<()> {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut listener = Some(TcpListener::bind(address).await?);
     loop {
         // Nobody listens any more when the proxy is being dropped.

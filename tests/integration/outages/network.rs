@@ -1,10 +1,14 @@
 //! The network swallows, delays or refuses.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use super::{FLAGS, Trial, failures, slow_queries};
+use super::{FLAGS, Trial, failures, slow_queries, up};
 use crate::support::database::Database;
-use crate::support::proxy::Fault;
+use crate::support::exporter::{self, Exporter};
+use crate::support::hosts::Hosts;
+use crate::support::proxy::{Fault, Proxy};
 
 #[tokio::test]
 async fn a_black_hole_in_the_middle_of_a_query() {
@@ -65,4 +69,83 @@ async fn a_slow_network_is_no_outage() {
     trial.recovers().await;
     assert_eq!(FLAGS[1], "500ms", "a poll of a dozen round trips fits in");
     assert_eq!(failures(&trial.exporter.metrics().await, "timeout"), 0.0);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_noticed_at_the_first_answer_of_a_poll() {
+    let db = Database::new().await;
+    let proxy = Proxy::to(db.cluster().port());
+    // Waiting for a statement would take longer than the test waits.
+    let flags = ["--poll.interval", "500ms", "--database.statement-timeout", "10m", "--database.connect-timeout", "1s"];
+    let exporter = Exporter::start(&db.url_through(proxy.port()), &flags).await;
+    exporter.wait_for("a first poll", up).await;
+    proxy.set(Fault::BlackHole);
+    exporter.wait_for("failures", |m| failures(m, "timeout") > 1.0).await;
+    proxy.set(Fault::None);
+    exporter.wait_for("a new connection", up).await;
+    let log = exporter.log();
+    assert!(log.contains("the server did not answer within 1s"), "{log}");
+}
+
+#[tokio::test]
+async fn a_name_with_several_addresses_of_which_the_first_does_not_answer() {
+    let db = Database::new().await;
+    // The resolver puts 127.0.0.1 first: of all addresses it is nearest to itself.
+    let dead = Proxy::to(db.cluster().port());
+    let port = dead.port();
+    let good = Proxy::at(SocketAddr::from(([127, 0, 0, 2], port)), db.cluster().port());
+    dead.set(Fault::BlackHole);
+    let hosts = Hosts::new(&[("127.0.0.1", "db.example"), ("127.0.0.2", "db.example")]);
+    let url = db.url_through(port).replace("127.0.0.1", "db.example");
+
+    let mut psql = hosts.command(Path::new("psql"));
+    psql.args(["-X", "-c", "SELECT 1", &url]).env("PGCONNECT_TIMEOUT", "2");
+    let psql = psql.output().expect("unshare, and psql from the package postgresql-client");
+    assert!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
+    let before = dead.connections().accepted;
+    assert_eq!(before, 1, "psql asks them in this order");
+
+    let flags = [&FLAGS[..], &["--database.url", &url, "--web.listen-address", "127.0.0.1:0"]].concat();
+    let exporter = Exporter::launch_as(hosts.command(&exporter::program()), &flags, &[]).await.unwrap();
+    exporter.wait_for("a connection to the second address", up).await;
+    assert_eq!(dead.connections().accepted, before + 1);
+    let log = exporter.log();
+    assert!(log.contains(&format!("server=\"db.example:{port} (127.0.0.2)\"")), "{log}");
+
+    good.cut();
+    exporter.wait_for("a failure", |m| failures(m, "connection") + failures(m, "connect") > 0.0).await;
+    exporter.wait_for("a new connection", up).await;
+    assert_eq!(dead.connections().accepted, before + 1, "the address that failed is asked last");
+
+    good.set(Fault::Refuse);
+    good.cut();
+    let refused = "Connection refused (os error 111)";
+    let all = format!(
+        "{port} (127.0.0.1): no connection within 2s (database.connect_timeout); \
+         db.example:{port} (127.0.0.2): {refused}"
+    );
+    // In whichever order they are asked.
+    let count = |m: &_| failures(m, "connect") + failures(m, "timeout");
+    let first = count(&exporter.metrics().await);
+    exporter.wait_for("failures", |m| count(m) > first + 3.0).await;
+    assert_eq!(exporter.log().matches(&all).count(), 1, "{}", exporter.log());
+}
+
+/// A rotated file, a changed name, an old primary: what was right when the connection was made need not be so any more.
+#[tokio::test]
+async fn a_connection_is_left_at_its_largest_age_and_no_poll_fails() {
+    let (db, directory) = (Database::new().await, tempfile::tempdir().unwrap());
+    let (before, after) = (Proxy::to(db.cluster().port()), Proxy::to(db.cluster().port()));
+    let file = directory.path().join("url");
+    std::fs::write(&file, db.url_through(before.port())).unwrap();
+    let own = ["--database.url-file", file.to_str().unwrap(), "--web.listen-address", "127.0.0.1:0"];
+    let flags = [&FLAGS[..], &own, &["--database.max-lifetime", "1s"]].concat();
+    let exporter = Exporter::launch(&flags, &[]).await.unwrap();
+    exporter.wait_for("a second connection", |_| before.connections().accepted > 1).await;
+    std::fs::write(&file, db.url_through(after.port())).unwrap();
+    exporter.wait_for("a connection to the new address", |_| after.connections().accepted > 0).await;
+    let metrics = exporter.wait_polls(2).await;
+    assert!(up(&metrics) && metrics.sum("rsolv_exporter_poll_failures_total", &[]) == 0.0, "{}", exporter.log());
+    let log = exporter.log();
+    assert_eq!(log.matches("the database is being read").count(), 2, "once for each server: {log}");
 }

@@ -43,7 +43,7 @@ async fn hung() {
     trial.insert(2).await;
     trial.recovers().await;
     let log = trial.exporter.log();
-    assert!(log.contains("the server did not answer within 3s"), "{log}");
+    assert!(log.contains("the server did not answer within 2s"), "{log}");
     assert!(log.contains("no connection within 2s (database.connect_timeout)"), "{log}");
 }
 

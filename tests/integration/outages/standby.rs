@@ -70,6 +70,8 @@ async fn a_lagging_standby_behind_the_same_address() {
     trial.insert(1).await;
     replica.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
     trial.recovers().await;
+    let log = trial.exporter.log();
+    assert!(trial.logged("the standby lags") == 1 && !log.contains("xmax"), "a line for each poll: {log}");
     let from = trial.db.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'").await;
     assert_eq!(from, "0", "it reads the standby");
 }
@@ -129,4 +131,81 @@ async fn a_standby_reads_the_history_and_the_primary_only_what_is_new() {
     let metrics = exporter.wait_polls(2).await;
     assert_eq!(validations(&metrics), 4.0, "{}", exporter.log());
     assert!(!exporter.log().contains("level=warn"), "{}", exporter.log());
+}
+
+/// How many connections of the exporter a server has.
+async fn readers(server: &Cluster) -> i64 {
+    let client = connect(&server.url("postgres")).await.unwrap();
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'";
+    client.query_one(count, &[]).await.unwrap().get(0)
+}
+
+/// `prefer-standby`: one that lags is no reason to wait while another server does not.
+#[tokio::test]
+async fn instead_of_a_standby_that_lags_another_server_is_read() {
+    let primary = Cluster::start(&[]).unwrap();
+    let mut db = Database::on(&primary).await;
+    let (first, second) = (primary.standby(&[]).unwrap(), primary.standby(&[]).unwrap());
+    db.reconnect().await;
+    let repo = db.repository("a/b").await;
+    let both = "(SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_insert_lsn()) = 2";
+    db.wait_until(both).await;
+    let lagging = connect(&second.url("postgres")).await.unwrap();
+    lagging.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
+    db.insert(Validation::completed(repo, "{}")).await;
+    let hosts = [&first, &second, &primary].map(|server| format!("127.0.0.1:{}", server.port())).join(",");
+    let url = format!("postgresql://postgres@{hosts}/{}?target_session_attrs=prefer-standby", db.name);
+    let exporter = Exporter::start(&url, &FLAGS).await;
+    exporter.wait_for("one validation", |m| up(m) && validations(m) == 1.0).await;
+    assert_eq!([readers(&first).await, readers(&second).await, readers(&primary).await], [1, 0, 0]);
+
+    first.kill9().unwrap();
+    db.insert(Validation::completed(repo, "{}")).await;
+    let metrics = exporter.wait_for("both validations", |m| up(m) && validations(m) == 2.0).await;
+    assert_eq!(failures(&metrics, "behind"), 0.0, "{}", exporter.log());
+    assert_eq!([readers(&second).await, readers(&primary).await], [0, 1]);
+}
+
+/// Also without any failure of the connection to it.
+#[tokio::test]
+async fn a_standby_that_is_promoted_is_left_at_the_next_poll() {
+    let primary = Cluster::start(&[]).unwrap();
+    let mut db = Database::on(&primary).await;
+    let (first, second) = (primary.standby(&[]).unwrap(), primary.standby(&[]).unwrap());
+    db.reconnect().await;
+    let repo = db.repository("a/b").await;
+    db.insert(Validation::completed(repo, "{}")).await;
+    let both = "(SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_insert_lsn()) = 2";
+    db.wait_until(both).await;
+    let hosts = [&first, &second].map(|server| format!("127.0.0.1:{}", server.port())).join(",");
+    let url = format!("postgresql://postgres@{hosts}/{}?target_session_attrs=standby", db.name);
+    let exporter = Exporter::start(&url, &FLAGS).await;
+    exporter.wait_for("one validation", |m| up(m) && validations(m) == 1.0).await;
+    let client = connect(&first.url("postgres")).await.unwrap();
+    client.query_one("SELECT pg_promote(true, 30)", &[]).await.unwrap();
+    db.insert(Validation::completed(repo, "{}")).await;
+    exporter.wait_for("the second validation", |m| up(m) && validations(m) == 2.0).await;
+    assert_eq!([readers(&first).await, readers(&second).await], [0, 1]);
+    let metrics = exporter.metrics().await;
+    assert_eq!(metrics.sum("rsolv_exporter_poll_failures_total", &[]), 0.0, "{}", exporter.log());
+    assert!(exporter.log().contains("left: it is no longer what target_session_attrs asks for"), "{}", exporter.log());
+}
+
+/// What the last of them says must not hide what the others do.
+#[tokio::test]
+async fn the_log_names_every_server_and_what_it_said() {
+    let primary = Cluster::start(&[]).unwrap();
+    let (db, standby) = pair(&primary, &[]).await;
+    let (down, up) = (primary.port(), standby.port());
+    primary.stop_fast().unwrap();
+    let url = format!("postgresql://postgres@127.0.0.1:{down},127.0.0.1:{up}/{}?target_session_attrs=primary", db.name);
+    let exporter = Exporter::start(&url, &FLAGS).await;
+    exporter.wait_for("failures", |m| failures(m, "connect") > 2.0).await;
+    let log = exporter.log();
+    for said in [
+        format!("127.0.0.1:{down}: Connection refused (os error 111)"),
+        format!("127.0.0.1:{up}: the server is a standby, and target_session_attrs wants a primary"),
+    ] {
+        assert_eq!(log.matches(&said).count(), 1, "{said}\n{log}");
+    }
 }
