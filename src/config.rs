@@ -67,7 +67,7 @@ pub struct Web {
     pub config_file: Option<PathBuf>,
     /// Whether OpenMetrics carries `_created`.
     pub openmetrics_created: bool,
-    /// Whether the status page shows SQL, errors and settings to clients from elsewhere.
+    /// Whether the status page shows SQL, errors and settings to clients that do not log in.
     pub show_details: bool,
 }
 

@@ -39,6 +39,7 @@ mod support_works;
 mod tls;
 mod usage;
 mod values;
+mod web_attacks;
 mod web_formats;
 mod web_load;
 mod web_protection;
