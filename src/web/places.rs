@@ -47,7 +47,7 @@ struct Holder {
 #[derive(Debug)]
 pub struct Status {
     began: Instant,
-    /// [`Rank`] in the two highest bits, below it when that began, in milliseconds since `began`.
+    /// [`Rank`] in the two highest bits, below it when that began, in microseconds since `began`.
     rank: AtomicU64,
     /// True from the end of a request's head to the first byte of its response.
     pub is_answering: AtomicBool,
@@ -84,7 +84,7 @@ impl Status {
 
     /// Notes what the connection is at from now on.
     pub fn enter(&self, rank: Rank) {
-        let since = self.began.elapsed().as_millis() as u64 & (u64::MAX >> 2);
+        let since = self.began.elapsed().as_micros() as u64 & (u64::MAX >> 2);
         self.rank.store((rank as u64) << 62 | since, Ordering::Relaxed);
     }
 
@@ -128,14 +128,19 @@ impl Places {
     /// Ends one connection of the network that has most, to make room for another.
     pub fn evict(&self) {
         let mut taken = self.taken();
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for holder in taken.values() {
-            *counts.entry(holder.network).or_default() += 1;
+        let mut networks: HashMap<IpAddr, Vec<(u64, u64)>> = HashMap::new();
+        for (id, holder) in taken.iter().filter(|(_, holder)| holder.task.is_some()) {
+            networks.entry(holder.network).or_default().push((holder.status.rank.load(Ordering::Relaxed), *id));
         }
-        let order = |holder: &Holder| (counts[&holder.network], !holder.status.rank.load(Ordering::Relaxed));
-        let first = taken.iter().filter(|(_, holder)| holder.task.is_some()).max_by_key(|(_, holder)| order(holder));
-        let first = first.map(|(id, _)| *id);
-        if let Some(task) = first.and_then(|id| taken.remove(&id)).and_then(|holder| holder.task) {
+        let most = networks.values().map(Vec::len).max();
+        // Several can hold as many.
+        let mut largest: Vec<_> = networks.into_values().filter(|held| Some(held.len()) == most).flatten().collect();
+        largest.sort_unstable();
+        let new = largest.partition_point(|(rank, _)| rank >> 62 < Rank::Served as u64);
+        // A crowd that never asks gives way before anyone who was served; a few that have just come are no crowd.
+        let is_crowd = new >= (self.most / 8).max(1);
+        let first = largest.get(if is_crowd { 0 } else { new }).or(largest.first());
+        if let Some(task) = first.and_then(|(_, id)| taken.remove(id)).and_then(|holder| holder.task) {
             task.abort();
         }
     }
@@ -220,25 +225,32 @@ mod tests {
         task
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_network_with_most_gives_way_and_spares_those_that_were_served() {
-        let places = Places::new(6);
-        let mut held = Vec::new();
-        for (last, rank) in
-            [(1, Rank::Served), (2, Rank::Served), (1, Rank::First), (1, Rank::New), (1, Rank::New), (2, Rank::New)]
-        {
-            held.push(connect(&places, last, rank).await);
+    /// Which of these connections give way to others, in turn; each is the last byte of an address with a rank.
+    async fn gone(most: usize, held: &[(u8, Rank)], newcomers: usize) -> Vec<usize> {
+        let places = Places::new(most);
+        let mut tasks = Vec::new();
+        for (last, rank) in held {
+            tasks.push(connect(&places, *last, *rank).await);
         }
-        let mut gone = Vec::new();
-        for _ in 0..3 {
-            held.push(connect(&places, 3, Rank::Served).await);
-            let ended = |i: &usize| held[*i].is_finished() && !gone.contains(i);
-            gone.extend((0..held.len()).find(ended));
+        let mut gone: Vec<usize> = Vec::new();
+        for _ in 0..newcomers {
+            tasks.push(connect(&places, 9, Rank::New).await);
+            gone.extend((0..tasks.len()).find(|i| tasks[*i].is_finished() && !gone.contains(i)));
         }
-        assert_eq!(gone, [3, 4, 5], "the oldest new one of the largest each time");
-        assert_eq!(places.free.available_permits(), 0);
-        held.swap_remove(0).abort();
+        assert_eq!((places.free.available_permits(), places.taken().len()), (0, most));
+        tasks.pop().unwrap().abort();
         tokio::task::yield_now().await;
-        assert_eq!((places.free.available_permits(), places.taken().len()), (1, 5));
+        assert_eq!((places.free.available_permits(), places.taken().len()), (1, most - 1));
+        gone
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_network_with_most_gives_way_and_in_a_crowd_those_that_were_served_are_spared() {
+        use Rank::{First, New, Served};
+        let held = [(1, Served), (2, Served), (1, First), (1, New), (1, New), (2, New)];
+        assert_eq!(gone(6, &held, 3).await, [3, 4, 5]);
+        // Of a network whose connections were all served, the one that was served longest ago, and not who has just come.
+        let held: Vec<(u8, Rank)> = (0..16).map(|_| (9, Served)).collect();
+        assert_eq!(gone(16, &held, 2).await, [0, 1]);
     }
 }
