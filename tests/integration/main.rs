@@ -35,6 +35,7 @@ mod smoke;
 mod soak;
 mod sql_command;
 mod state;
+mod state_folder;
 mod support_works;
 mod tls;
 mod usage;
