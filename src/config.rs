@@ -15,6 +15,10 @@ pub use layers::{Layers, load};
 
 use crate::db::{Target, Timeouts};
 
+/// Said of `--database.url postgres://USER:PASSWORD@HOST/DATABASE`.
+const PASSWORD_IN_ARGUMENTS: &str = "--database.url holds a password, which every user of this machine can read in the list of \
+                                     processes: put the URL into a file and name it with database.url_file";
+
 /// What the program runs with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -34,6 +38,8 @@ pub struct Settings {
     pub log: Log,
     /// Every key as it was set, for people: key, value without secrets, origin (empty for a default).
     pub shown: Vec<(String, String, String)>,
+    /// What works and should be done otherwise.
+    pub warnings: Vec<String>,
 }
 
 /// `[poll]`
@@ -144,7 +150,10 @@ impl Settings {
         match target {
             Some(target) if reader.invalid.is_empty() => {
                 let shown = layers.shown("database.url", &target.to_string());
-                Ok(Self { target, poll, series, state_file, queries_dir, web, log, shown })
+                let is_argument = layers.origin("database.url").starts_with("--");
+                let warnings = (is_argument && target.has_password()).then(|| PASSWORD_IN_ARGUMENTS.to_owned());
+                let warnings = warnings.into_iter().collect();
+                Ok(Self { target, poll, series, state_file, queries_dir, web, log, shown, warnings })
             }
             _ => Err(reader.invalid),
         }
@@ -334,6 +343,18 @@ mod tests {
     fn a_database_is_required_once() {
         insta::assert_snapshot!(check(&[], &[], "").unwrap_err());
         assert!(check(&[URL], &[("database.url_file", "/nowhere")], "").unwrap_err().contains("cannot read /nowhere"));
+    }
+
+    #[test]
+    fn a_password_in_arguments_is_warned_about() {
+        let url = |url| ("database.url", url);
+        let warnings = |env: &[_], flags: &[_]| check(env, flags, "").unwrap().warnings;
+        for secret in ["postgres://u:s3cret@h/db", "host=h user=u password=s3cret", "postgres://u@h/db?password=s3cret"]
+        {
+            let said = warnings(&[], &[url(secret)]).concat();
+            assert!(said.contains("database.url_file") && !said.contains("s3cret"), "{said}");
+        }
+        assert!(warnings(&[], &[url("postgres://u@h/db")]).is_empty() && warnings(&[URL], &[]).is_empty());
     }
 
     #[test]

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Err(problems) => return misused("this web configuration (web.config_file) cannot be used", &problems),
     };
     log::start(settings.log);
+    settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     on_runtime(run(task, &settings, sources, gate))
 }
 

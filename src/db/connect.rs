@@ -36,6 +36,11 @@ impl Target {
         self.timeouts
     }
 
+    /// True if the URL holds a password.
+    pub fn has_password(&self) -> bool {
+        self.address.config.get_password().is_some()
+    }
+
     /// The role.
     pub fn user(&self) -> &str {
         self.address.config.get_user().unwrap_or_default()

@@ -187,6 +187,9 @@ mod tests {
     /// Not root, and not whoever runs the tests.
     const STRANGER: u32 = 54_321;
 
+    /// Puts something at a path; the second one names a file that it may point to.
+    type Plant = fn(&Path, &Path);
+
     fn pipe(path: &Path) {
         let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
         // SAFETY: the name is a C string that lives through the call.
@@ -240,7 +243,7 @@ mod tests {
     /// In a folder that others can write to, with everything there beforehand that they can think of.
     #[test]
     fn what_others_put_there_is_not_followed_written_to_or_waited_for() {
-        let plants: [(&str, fn(&Path, &Path)); 5] = [
+        let plants: [(&str, Plant); 5] = [
             ("link", |path, victim| symlink(victim, path).unwrap()),
             ("dangling link", |path, victim| symlink(victim.with_extension("none"), path).unwrap()),
             ("open file", |path, _| {
