@@ -69,10 +69,21 @@ impl StateFile {
         Ok(aside)
     }
 
+    /// Makes the file that saving begins with, and takes it away again.
+    pub fn try_to_write(&self) -> io::Result<()> {
+        let temporary = self.temporary();
+        create_anew(&temporary)?;
+        fs::remove_file(temporary)
+    }
+
+    fn temporary(&self) -> PathBuf {
+        PathBuf::from(format!("{}.new", self.path.display()))
+    }
+
     /// Replaces what is saved.
     pub fn save(&self, state: &State) -> io::Result<()> {
         let (head, json) = encode(state)?;
-        let temporary = PathBuf::from(format!("{}.new", self.path.display()));
+        let temporary = self.temporary();
         let written = (|| {
             let mut file = create_anew(&temporary)?;
             file.write_all(head.as_bytes())?;
@@ -263,6 +274,8 @@ mod tests {
             }
             let file = StateFile::lock(&path).unwrap();
             assert_eq!(StateFile::lock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock, "{what}: it is locked");
+            file.try_to_write().unwrap();
+            plant(&folder.path().join("state.new"), &victim);
             file.save(&State::default()).unwrap();
             for name in ["state", "state.lock"] {
                 let found = fs::symlink_metadata(folder.path().join(name)).unwrap();

@@ -11,8 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use openssl::ssl::SslContext;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::auth::{Verdict, Verifier};
@@ -102,6 +101,7 @@ pub struct Gate {
     current: ArcSwap<Protection>,
     /// None without a file, as there are no users then.
     verifier: Option<Verifier>,
+    reload: Notify,
     seen: Mutex<Seen>,
     /// Why the file as it is now is not in force.
     problem: ArcSwapOption<String>,
@@ -124,7 +124,7 @@ impl Gate {
         let verifier = file.as_ref().map(|_| Verifier::new()).transpose();
         let verifier = verifier.map_err(|e| vec![format!("passwords cannot be verified: {e}")])?;
         let (current, seen, problem) = (ArcSwap::default(), Mutex::default(), ArcSwapOption::default());
-        let gate = Self { file, current, verifier, seen, problem };
+        let gate = Self { file, current, verifier, reload: Notify::default(), seen, problem };
         gate.read(|_| Vec::new())?;
         Ok(gate)
     }
@@ -184,21 +184,26 @@ impl Gate {
         }
     }
 
-    /// Reads the files again when they have changed and stand still, and at SIGHUP, until `stop` changes; the metrics say
-    /// how the last time went.
-    pub async fn watch(self: Arc<Self>, metrics: Metrics, stop: watch::Receiver<bool>) {
-        let mut stop = stop;
+    /// Has the files read again now, changed or not; false if there are none.
+    pub fn reload(&self) -> bool {
+        self.reload.notify_one();
+        self.file.is_some()
+    }
+
+    /// Reads the files again when they have changed and stand still, and at [`Self::reload`], until `stop` changes; the
+    /// metrics say how the last time went.
+    pub async fn watch(self: Arc<Self>, metrics: Metrics, mut stop: watch::Receiver<bool>) {
         metrics.web_config(true);
-        if self.file.is_some() && self.current().config.is_open() {
+        if self.file.is_none() {
+            return;
+        }
+        if self.current().config.is_open() {
             tracing::warn!("the web configuration (web.config_file) asks for neither TLS nor a password");
         }
-        // Without it the signal would end the process, which has logged why when it cannot be caught.
-        let hangup = signal(SignalKind::hangup()).inspect_err(|e| tracing::warn!("SIGHUP cannot be caught: {e}"));
-        let Ok(mut hangup) = hangup else { return };
         loop {
             let is_asked = tokio::select! {
-                () = tokio::time::sleep(LOOK), if self.file.is_some() => false,
-                _ = hangup.recv() => true,
+                () = tokio::time::sleep(LOOK) => false,
+                () = self.reload.notified() => true,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             let gate = self.clone();
@@ -210,15 +215,11 @@ impl Gate {
             };
             let Ok(Some(result)) = result else { continue };
             match &result {
-                Ok(()) if self.file.is_none() => tracing::info!(
-                    "SIGHUP: there is no web configuration (web.config_file) to read again; settings and definitions \
-                     change by a restart"
-                ),
-                Ok(()) => tracing::info!("the web configuration was read again and is in force"),
+                Ok(()) => tracing::info!("the web configuration has been read again and is in force"),
                 Err(problems) => {
                     let problems = problems.join("; ");
                     tracing::error!(
-                        "the web configuration has changed and cannot be used, the old one stays: {problems}"
+                        "the web configuration has been read again and cannot be used, the old one stays: {problems}"
                     );
                 }
             }

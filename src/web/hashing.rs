@@ -12,8 +12,11 @@ use super::places::network;
 
 /// So many passwords are verified at once; each keeps a processor busy.
 pub const AT_ONCE: usize = 2;
-/// The failures of so many networks are remembered.
-const MAX_NETWORKS: usize = 10_000;
+/// The failures of so many guessers are remembered.
+const MAX_GUESSERS: usize = 10_000;
+
+/// Whose attempts are held against each other: a network, and the user that it says it is.
+type Guesser = (IpAddr, String);
 
 /// Says whether a password is right.
 type Work = Box<dyn FnOnce() -> bool + Send>;
@@ -32,12 +35,12 @@ struct Queue {
 struct Waiting {
     /// In the order of arrival.
     jobs: Vec<Job>,
-    /// How often each network has failed since it last had a right password.
-    failures: HashMap<IpAddr, u32>,
+    /// How often each has failed since the last right password.
+    failures: HashMap<Guesser, u32>,
 }
 
 struct Job {
-    network: IpAddr,
+    guesser: Guesser,
     work: Work,
     answer: oneshot::Sender<bool>,
 }
@@ -66,10 +69,11 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Queues work for a client. If the answer is dropped before the work begins, the work is never done.
-    pub fn submit(&self, client: IpAddr, work: Work) -> oneshot::Receiver<bool> {
+    /// Queues work for a client that says it is `user`. If the answer is dropped before the work begins, the work is never
+    /// done.
+    pub fn submit(&self, client: IpAddr, user: &str, work: Work) -> oneshot::Receiver<bool> {
         let (answer, receiver) = oneshot::channel();
-        self.0.waiting().jobs.push(Job { network: network(client), work, answer });
+        self.0.waiting().jobs.push(Job { guesser: (network(client), user.to_owned()), work, answer });
         self.0.arrived.notify_one();
         receiver
     }
@@ -83,7 +87,7 @@ impl Queue {
     /// Waits for a job and does it.
     fn run_one(&self) {
         let mut waiting = self.waiting();
-        let Job { network, work, answer } = loop {
+        let Job { guesser, work, answer } = loop {
             match waiting.next() {
                 Some(job) => break job,
                 None => waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner),
@@ -94,12 +98,12 @@ impl Queue {
         let is_right = catch_unwind(AssertUnwindSafe(work)).unwrap_or(false);
         let mut waiting = self.waiting();
         if is_right {
-            waiting.failures.remove(&network);
+            waiting.failures.remove(&guesser);
         } else {
-            if waiting.failures.len() >= MAX_NETWORKS {
+            if waiting.failures.len() >= MAX_GUESSERS {
                 waiting.failures.clear();
             }
-            *waiting.failures.entry(network).or_default() += 1;
+            *waiting.failures.entry(guesser).or_default() += 1;
         }
         // Nobody may be left to hear it.
         let _ = answer.send(is_right);
@@ -107,11 +111,11 @@ impl Queue {
 }
 
 impl Waiting {
-    /// The next job: of the network that has failed least, so that one that guesses delays only itself; of its jobs the
-    /// newest, since a crowd that arrived together would make whoever comes after it wait for all of it.
+    /// The next job: of whoever has failed least, so that those who guess delay only each other; of these jobs the newest,
+    /// since a crowd that arrived together would make whoever comes after it wait for all of it.
     fn next(&mut self) -> Option<Job> {
         self.jobs.retain(|job| !job.answer.is_closed());
-        let failures = |job: &Job| self.failures.get(&job.network).copied().unwrap_or_default();
+        let failures = |job: &Job| self.failures.get(&job.guesser).copied().unwrap_or_default();
         let (next, _) = self.jobs.iter().enumerate().rev().min_by_key(|(_, job)| failures(job))?;
         Some(self.jobs.remove(next))
     }
@@ -121,38 +125,32 @@ impl Waiting {
 mod tests {
     use super::*;
 
-    /// Jobs by the last byte of their address, in the order in which they are done.
-    fn order(failures: &[(u8, u32)], arrived: &[u8]) -> (Vec<u8>, Vec<oneshot::Receiver<bool>>) {
-        let address = |n: u8| IpAddr::from([127, 0, 0, n]);
-        let mut waiting = Waiting::default();
-        waiting.failures.extend(failures.iter().map(|(n, failures)| (address(*n), *failures)));
-        let mut receivers = Vec::new();
-        for &n in arrived {
-            let (answer, receiver) = oneshot::channel();
-            waiting.jobs.push(Job { network: address(n), work: Box::new(move || n % 2 == 0), answer });
-            receivers.push(receiver);
-        }
-        // The first client hangs up.
-        receivers.remove(0);
-        let done = std::iter::from_fn(|| waiting.next());
-        let last = |job: Job| match job.network {
-            IpAddr::V4(address) => address.octets()[3],
-            IpAddr::V6(_) => 0,
-        };
-        (done.map(last).collect(), receivers)
+    fn guesser((last, user): (u8, &str)) -> Guesser {
+        (IpAddr::from([127, 0, 0, last]), user.to_owned())
     }
 
     #[test]
-    fn networks_that_guess_wait_for_others_and_who_hung_up_costs_nothing() {
-        assert_eq!(order(&[(1, 5), (2, 1)], &[9, 1, 2, 3, 1]).0, [3, 2, 1, 1]);
+    fn who_guesses_waits_for_others_and_who_hung_up_costs_nothing() {
+        let mut waiting = Waiting::default();
+        waiting.failures.extend([((1, "a"), 5), ((2, "a"), 1)].map(|(who, failures)| (guesser(who), failures)));
+        let arrived = [(9, "gone"), (1, "a"), (2, "a"), (3, "a"), (1, "b"), (1, "a")];
+        let mut answers = Vec::new();
+        for who in arrived {
+            let (answer, receiver) = oneshot::channel();
+            waiting.jobs.push(Job { guesser: guesser(who), work: Box::new(|| true), answer });
+            answers.push(receiver);
+        }
+        answers.remove(0);
+        let order: Vec<Guesser> = std::iter::from_fn(|| waiting.next()).map(|job| job.guesser).collect();
+        assert_eq!(order, [(1, "b"), (3, "a"), (2, "a"), (1, "a"), (1, "a")].map(guesser));
     }
 
     #[test]
     fn work_is_done_and_what_came_of_it_is_remembered() {
         let pool = Pool::start().unwrap();
-        let address = IpAddr::from([127, 0, 0, 1]);
-        let run = |result| pool.submit(address, Box::new(move || result)).blocking_recv().unwrap();
-        let failures = || pool.0.waiting().failures.get(&address).copied();
+        let who = guesser((1, "a"));
+        let run = |result| pool.submit(who.0, &who.1, Box::new(move || result)).blocking_recv().unwrap();
+        let failures = || pool.0.waiting().failures.get(&who).copied();
         assert!(!run(false) && !run(false));
         assert_eq!(failures(), Some(2));
         assert!(run(true));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::attack::more_files;
 use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::exporter::Exporter;
@@ -13,19 +14,6 @@ use crate::support::exporter::Exporter;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The largest number of connections that the exporter keeps.
 const MOST: usize = 2048;
-
-/// Lets this process, and the exporters that it starts, have as many files open as the tests need.
-pub fn more_files() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls only read or write the struct, which lives through them.
-    let ok = unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
-            limit.rlim_cur = limit.rlim_max.min(20_000);
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
-        }
-    };
-    assert!(ok && limit.rlim_cur > 4000, "the hard limit of open files (ulimit -Hn) is too low: {}", limit.rlim_cur);
-}
 
 /// Memory of the process that is its own, in bytes.
 fn memory(exporter: &Exporter) -> usize {
