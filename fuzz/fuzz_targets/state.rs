@@ -14,8 +14,12 @@ static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| Source::shipped().expec
 static PATH: LazyLock<PathBuf> = LazyLock::new(|| format!("/dev/shm/rsolv-fuzz-{}", std::process::id()).into());
 
 fuzz_target!(|bytes: &[u8]| {
-    let head = format!("rsolv-exporter state 1 crc32 {:08x} bytes {}\n", crc32fast::hash(bytes), bytes.len());
-    for content in [bytes, &[head.as_bytes(), bytes].concat()] {
+    let of_version = |version: u32| {
+        let crc = crc32fast::hash(bytes);
+        let head = format!("rsolv-exporter state {version} crc32 {crc:08x} bytes {}\n", bytes.len());
+        [head.as_bytes(), bytes].concat()
+    };
+    for content in [bytes, &of_version(1), &of_version(2)] {
         fs::write(&*PATH, content).expect("room in memory");
         let Ok(state) = state::load(&PATH) else { continue };
         for (name, saved) in state.sources {
