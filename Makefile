@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test test-e2e test-soak test-postgres-versions test-prometheus-3 set-up lint golden dist deny clean
+.PHONY: help demo bench test test-e2e test-soak test-postgres-versions test-prometheus-3 fuzz set-up lint golden dist deny clean
 
 help: ## Say what there is
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-23s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ bench: ## Measure it beside its peers, half an hour (less: BENCH="--rows 100000 
 	@tests/setup.sh build postgres load peers
 	cargo build --release --locked --bin rsolv-exporter --example bench
 	@target/release/examples/bench $(BENCH)
-	cargo bench --locked --bench parts --bench web
+	cargo bench --locked --bench parts --bench web --bench attacks
 
 test: set-up lint ## Everything that must hold, on real servers
 	@tests/run.sh
@@ -35,6 +35,10 @@ test-postgres-versions: ## The integration tests on PostgreSQL 13 to 18, fetched
 
 test-prometheus-3: ## What Prometheus 3 does with the metrics and rules, fetched by apt and not installed (about 60 MB)
 	@tests/prometheus-3.sh
+
+fuzz: ## Feed each parser of foreign bytes with nonsense for a minute (FUZZ_SECONDS=600 for longer)
+	@tests/setup.sh build fuzz
+	@tests/fuzz.sh $(FUZZ_SECONDS)
 
 lint: ## Static checks
 	cargo fmt --check

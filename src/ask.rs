@@ -1,6 +1,6 @@
 //! The commands that ask the database about the numbers: `sql`, `rows`, `buckets`, `backfill`.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::backfill::{self, BackfillError};
@@ -10,6 +10,7 @@ use crate::db::Failure;
 use crate::gone::Ledgers;
 use crate::question::{Question, Unanswerable};
 use crate::source::Source;
+use crate::table::visible_lines;
 use crate::{buckets, explain, rows, sql};
 
 /// How a failure tells of PostgreSQL's `invalid_regular_expression`.
@@ -65,7 +66,10 @@ pub async fn run(task: &Task, settings: &Settings, sources: &[Source], out: &mut
             compile(settings, &question).await?;
             let ledgers = Ledgers::load(settings, sources);
             let listing = rows::find(settings, &question, options, &ledgers).await?;
-            out.write_all(listing.render(options.format, &question).as_bytes())?;
+            let text = listing.render(options.format, &question);
+            // A file gets what is in the rows; a terminal would obey it.
+            let text = if io::stdout().is_terminal() { visible_lines(&text) } else { text };
+            out.write_all(text.as_bytes())?;
             listing.notes.iter().for_each(|note| eprintln!("{note}"));
         }
         Task::Buckets(options) => {

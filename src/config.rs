@@ -16,6 +16,10 @@ pub use layers::{Layers, load};
 
 use crate::db::{Options, Password, Target, Timeouts, Url};
 
+/// Said of `--database.url postgres://USER:PASSWORD@HOST/DATABASE`.
+const PASSWORD_IN_ARGUMENTS: &str = "--database.url holds a password, which every user of this machine can read in the list of \
+                                     processes: put the URL into a file and name it with database.url_file";
+
 /// What the program runs with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -35,6 +39,8 @@ pub struct Settings {
     pub log: Log,
     /// Every key as it was set, for people: key, value without secrets, origin (empty for a default).
     pub shown: Vec<(String, String, String)>,
+    /// What works and should be done otherwise.
+    pub warnings: Vec<String>,
 }
 
 /// `[poll]`
@@ -68,7 +74,7 @@ pub struct Web {
     pub config_file: Option<PathBuf>,
     /// Whether OpenMetrics carries `_created`.
     pub openmetrics_created: bool,
-    /// Whether the status page shows SQL, errors and settings to clients from elsewhere.
+    /// Whether the status page shows SQL, errors and settings to clients that do not log in.
     pub show_details: bool,
 }
 
@@ -148,7 +154,10 @@ impl Settings {
                 // A command can have a secret among its words.
                 let secret = [("database.url", target.to_string()), ("database.password_command", "…".to_owned())];
                 let shown = layers.shown(&BTreeMap::from(secret));
-                Ok(Self { target, poll, series, state_file, queries_dir, web, log, shown })
+                let is_argument = layers.origin("database.url").starts_with("--");
+                let warnings = (is_argument && target.has_password()).then(|| PASSWORD_IN_ARGUMENTS.to_owned());
+                let warnings = warnings.into_iter().collect();
+                Ok(Self { target, poll, series, state_file, queries_dir, web, log, shown, warnings })
             }
             _ => Err(reader.invalid),
         }
@@ -349,6 +358,18 @@ mod tests {
             wrong,
             "database.password_command (--database.password-command): database.password_file is set as well: set one of the two\n"
         );
+    }
+
+    #[test]
+    fn a_password_in_arguments_is_warned_about() {
+        let url = |url| ("database.url", url);
+        let warnings = |env: &[_], flags: &[_]| check(env, flags, "").unwrap().warnings;
+        for secret in ["postgres://u:s3cret@h/db", "host=h user=u password=s3cret", "postgres://u@h/db?password=s3cret"]
+        {
+            let said = warnings(&[], &[url(secret)]).concat();
+            assert!(said.contains("database.url_file") && !said.contains("s3cret"), "{said}");
+        }
+        assert!(warnings(&[], &[url("postgres://u@h/db")]).is_empty() && warnings(&[URL], &[]).is_empty());
     }
 
     #[test]

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Err(problems) => return misused("this web configuration (web.config_file) cannot be used", &problems),
     };
     log::start(settings.log);
+    settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     on_runtime(run(task, &settings, sources, gate))
 }
 
@@ -55,7 +56,12 @@ fn main() -> ExitCode {
 fn on_runtime(what: impl Future<Output = Result<ExitCode, String>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(what),
+        Ok(runtime) => {
+            let result = runtime.block_on(what);
+            // What hangs on a disk or a name server would hold up the end for as long.
+            runtime.shutdown_background();
+            result
+        }
         Err(e) => Err(format!("cannot start: {e}")),
     };
     result.unwrap_or_else(|message| {

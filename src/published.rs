@@ -30,7 +30,7 @@ pub struct Page {
     pub source: Arc<Source>,
     ledger: Arc<Ledger>,
     created: bool,
-    rendered: [OnceCell<Rendered>; Format::ALL.len()],
+    rendered: [Arc<OnceCell<Rendered>>; Format::ALL.len()],
     summary: OnceLock<Summary>,
     /// When it was read.
     pub read_at: Instant,
@@ -64,11 +64,8 @@ impl Rendered {
     /// The page compressed; the first to ask compresses it, away from the threads that serve. Fails only when the
     /// process ends.
     pub async fn packed(&self) -> Result<&Part, JoinError> {
-        let compress = || {
-            let plain = self.plain.clone();
-            tokio::task::spawn_blocking(move || Part::new(&plain))
-        };
-        self.packed.get_or_try_init(compress).await
+        let plain = self.plain.clone();
+        filled(&self.packed, move || Part::new(&plain)).await
     }
 }
 
@@ -113,19 +110,30 @@ impl Page {
 
     async fn rendered_like(self: &Arc<Self>, format: Format, last: Option<&Self>) -> Result<&Rendered, JoinError> {
         let last = last.and_then(|last| last.rendered[format as usize].get()).map_or(0, |last| last.plain.len());
-        let render = || {
-            let page = self.clone();
-            // Pages grow slowly.
-            let render = move || Rendered { plain: page.render(format, last + last / 64), packed: Arc::default() };
-            tokio::task::spawn_blocking(render)
-        };
-        self.rendered[format as usize].get_or_try_init(render).await
+        let page = self.clone();
+        // Pages grow slowly.
+        let render = move || Rendered { plain: page.render(format, last + last / 64), packed: Arc::default() };
+        filled(&self.rendered[format as usize], render).await
     }
 
     /// The page for people.
     pub fn summary(&self) -> &Summary {
         self.summary.get_or_init(|| Summary::new(&self.source, &self.ledger))
     }
+}
+
+/// What is in a cell; the first to ask fills it, away from the threads that serve. The work goes on when who asked has
+/// gone, so that clients that hang up at once cannot start it again and again. Fails only when the process ends.
+async fn filled<T>(cell: &Arc<OnceCell<T>>, work: impl FnOnce() -> T + Send + 'static) -> Result<&T, JoinError>
+where
+    T: Send + Sync + 'static,
+{
+    if cell.get().is_none() {
+        let cell = cell.clone();
+        let fill = async move { cell.get_or_try_init(|| tokio::task::spawn_blocking(work)).await.map(|_| ()) };
+        tokio::spawn(fill).await??;
+    }
+    Ok(cell.get().expect("it was filled above, and nothing empties it"))
 }
 
 /// The pages of one moment.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -13,6 +14,9 @@ use crate::poll::Poller;
 use crate::published::Published;
 use crate::source::Source;
 use crate::web::{self, Gate, Site};
+
+/// The process ends within this time of the signal to stop: longer than responses may take to drain.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// Polls and serves until `stop` changes. Fails only if it cannot listen.
 pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: watch::Receiver<bool>) -> io::Result<()> {
@@ -68,6 +72,14 @@ pub fn stop_signal() -> io::Result<watch::Receiver<bool>> {
             _ = interrupt.recv() => {}
         }
         tracing::info!("stopping");
+        // Whatever hangs: the end is not waited for longer than this.
+        let end = || {
+            std::thread::sleep(GRACE);
+            tracing::error!("something did not end in time; the process ends without it");
+            std::process::exit(1);
+        };
+        // Without a thread for it the service manager will lose its patience instead.
+        let _ = std::thread::Builder::new().spawn(end);
         // When nobody listens any more, all has stopped already.
         let _ = sender.send(true);
     });

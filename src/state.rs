@@ -3,16 +3,19 @@
 //! One file: a head line with version, checksum and length, then JSON. It is replaced atomically (temporary file, fsync,
 //! rename, fsync of the folder). A lock file beside it keeps a second process away.
 
+mod file;
+mod saver;
+mod v1;
+
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-mod v1;
+pub use file::StateFile;
+pub use saver::Saver;
 
 use crate::db::Position;
 use crate::ledger::recount::Fresh;
@@ -146,94 +149,9 @@ pub enum LoadError {
     Version(u32),
 }
 
-/// The place of the state, held for this process alone.
-#[derive(Debug)]
-pub struct StateFile {
-    /// What it was asked for, with links resolved: the link stays, the file behind it is replaced.
-    path: PathBuf,
-    /// Locked until it is closed; none when the folder cannot be written to, which saving will report.
-    _lock: Option<File>,
-}
-
-impl StateFile {
-    /// Takes the place; fails when another process has it, or when there is no such folder.
-    pub fn lock(path: &Path) -> io::Result<Self> {
-        let path = &resolved(path)?;
-        let folder = folder(path);
-        if !folder.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no folder {}", folder.display())));
-        }
-        let lock = PathBuf::from(format!("{}.lock", path.display()));
-        let lock = match OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock) {
-            Ok(file) => match file.try_lock() {
-                Ok(()) => Some(file),
-                Err(TryLockError::WouldBlock) => {
-                    let message = "another rsolv-exporter uses it: give each a state.file of its own";
-                    return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
-                }
-                Err(TryLockError::Error(e)) => return Err(e),
-            },
-            Err(e) => {
-                tracing::warn!(path = %lock.display(), "the state cannot be locked: {e}");
-                None
-            }
-        };
-        Ok(Self { path: path.to_owned(), _lock: lock })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Puts what is there aside, as `.bad` in place of an earlier one, so that saving does not replace it.
-    pub fn set_aside(&self) -> io::Result<PathBuf> {
-        let aside = PathBuf::from(format!("{}.bad", self.path.display()));
-        fs::rename(&self.path, &aside)?;
-        Ok(aside)
-    }
-
-    /// Replaces what is saved.
-    pub fn save(&self, state: &State) -> io::Result<()> {
-        let (head, json) = encode(state)?;
-        let temporary = PathBuf::from(format!("{}.new", self.path.display()));
-        let written = (|| {
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-            file.write_all(head.as_bytes())?;
-            file.write_all(&json)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &self.path)?;
-            File::open(folder(&self.path))?.sync_all()
-        })();
-        if written.is_err() {
-            // Half a file would take the room that the next attempt needs; when it is not there, all the better.
-            let _ = fs::remove_file(&temporary);
-        }
-        written
-    }
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Follows symbolic links, also to a file that does not exist yet.
-fn resolved(path: &Path) -> io::Result<PathBuf> {
-    let mut path = path.to_owned();
-    // As many as Linux follows.
-    for _ in 0..40 {
-        match fs::read_link(&path) {
-            Ok(target) => path = folder(&path).join(target),
-            // No link, or nothing: opening it will tell.
-            Err(_) => return Ok(path),
-        }
-    }
-    Err(io::Error::other("too many symbolic links"))
-}
-
 /// Reads the state at `path`; needs no lock, since the file is only ever replaced as a whole.
 pub fn load(path: &Path) -> Result<State, LoadError> {
-    match fs::read(path) {
+    match file::read(path) {
         Ok(bytes) => decode(&bytes),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(LoadError::Absent),
         Err(e) => Err(LoadError::Unreadable(e)),
@@ -286,47 +204,6 @@ mod tests {
         let saved =
             Saved { fingerprint: Arc::new(Fingerprint::of(source)), ledger: Arc::new(Ledger::new(source.shape(10))) };
         State { sources: [(source.name.clone(), saved)].into(), read_at: 1.5, ..State::default() }
-    }
-
-    #[test]
-    fn what_was_saved_is_loaded() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state");
-        assert!(matches!(load(&path), Err(LoadError::Absent)));
-        let file = StateFile::lock(&path).unwrap();
-        file.save(&state()).unwrap();
-        assert_eq!(serde_json::to_value(load(&path).unwrap()).unwrap(), serde_json::to_value(state()).unwrap());
-    }
-
-    #[test]
-    fn one_process_at_a_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state");
-        let first = StateFile::lock(&path).unwrap();
-        assert_eq!(StateFile::lock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        drop(first);
-        assert!(StateFile::lock(&path).is_ok());
-        assert!(
-            StateFile::lock(&folder.path().join("no/state")).unwrap_err().to_string().contains("there is no folder")
-        );
-    }
-
-    #[test]
-    fn a_link_stays_one_and_the_file_behind_it_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let (link, file) = (folder.path().join("link"), folder.path().join("disk/state"));
-        fs::create_dir(folder.path().join("disk")).unwrap();
-        std::os::unix::fs::symlink("disk/state", &link).unwrap();
-        for _ in 0..2 {
-            let held = StateFile::lock(&link).unwrap();
-            assert_eq!(StateFile::lock(&file).unwrap_err().kind(), io::ErrorKind::WouldBlock, "it is one place");
-            held.save(&state()).unwrap();
-            assert_eq!(fs::read_link(&link).unwrap(), Path::new("disk/state"));
-            assert!(load(&file).is_ok() && load(&link).is_ok());
-        }
-        let round = folder.path().join("round");
-        std::os::unix::fs::symlink("round", &round).unwrap();
-        assert!(StateFile::lock(&round).unwrap_err().to_string().contains("too many symbolic links"));
     }
 
     #[test]

@@ -20,11 +20,23 @@ pub struct Column {
 
 /// Text in which control characters, and those that change the direction of the text, are written as escapes.
 pub fn visible(text: &str) -> String {
-    let obeyed = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    text.chars().map(|c| if obeyed(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars().map(|c| if is_obeyed(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// The same of text that has lines and tabs of its own.
+pub fn visible_lines(text: &str) -> String {
+    let lines = text.split('\n').map(|line| {
+        let (line, end) = line.strip_suffix('\r').map_or((line, ""), |line| (line, "\r"));
+        line.split('\t').map(visible).collect::<Vec<_>>().join("\t") + end
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// True for what a terminal would obey instead of showing it: control characters, and those that change the direction of
+/// the text.
+pub fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A table not wider than `width`, if need be with cells cut; with how many columns at the end were left out altogether.
@@ -81,5 +93,16 @@ mod tests {
         let rows = vec![vec!["\u{1b}[31mred\r\n".into(), "1".into()], vec!["a\u{202e}é…".into(), "200".into()]];
         let (text, _) = table(&[column("text", true), column("n", false)], &rows, WIDTH);
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn lines_and_tabs_stay() {
+        for (text, expected) in [
+            ("a\tb\r\nc\n", "a\tb\r\nc\n"),
+            ("safe\rbad", "safe\\rbad"),
+            ("\u{1b}]0;x\u{7}\u{9b}31m\u{202e}", "\\u{1b}]0;x\\u{7}\\u{9b}31m\\u{202e}"),
+        ] {
+            assert_eq!(visible_lines(text), expected);
+        }
     }
 }

@@ -9,13 +9,14 @@
 #     tests/setup.sh python        Prometheus' Python client and Google's protobuf, in .tools/python
 #     tests/setup.sh web           curl and openssl, to ask for pages with TLS
 #     tests/setup.sh load          psql and wrk, with which the exporter is measured
+#     tests/setup.sh fuzz          a C++ compiler, and cargo-fuzz in .tools
 #     tests/setup.sh peers         as far as they can be had: the exporters it is measured beside
 #
 # Says nothing when everything is there. Only programs are installed: no
 # service is started or left enabled, and no PostgreSQL cluster is created.
 set -eu
 
-usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [patroni] [python] [web] [load] [peers]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [patroni] [python] [web] [load] [fuzz] [peers]'
 
 fail() {
     printf 'setup: ' >&2
@@ -129,6 +130,21 @@ make_query_exporter() {
         fail 'pip cannot install query-exporter; its last words are above'
 }
 
+tools=${python%/*}
+
+have_fuzz() {
+    PATH=$tools/bin:$PATH cargo fuzz --version >/dev/null 2>&1
+}
+
+make_fuzz() {
+    say 'installing cargo-fuzz in .tools with cargo (a few minutes)'
+    cargo install --quiet --locked --root "$tools" cargo-fuzz || fail 'cargo cannot install cargo-fuzz; its last words are above'
+}
+
+have_cxx() {
+    have c++
+}
+
 # Sets what is missing and why of the part $1 of the set-up.
 describe() {
     case $1 in
@@ -139,6 +155,12 @@ describe() {
         services=
         purpose='to compile the exporter, which speaks TLS by OpenSSL'
         by_hand='Install a C compiler, pkg-config and the headers of OpenSSL 3.'
+        ;;
+    cxx)
+        packages=g++
+        services=
+        purpose='to compile the fuzzer, which is written in C++'
+        by_hand='Install a C++ compiler and put it on PATH as c++.'
         ;;
     web)
         packages='curl openssl'
@@ -271,6 +293,10 @@ for part in "$@"; do
         for peer in postgres_exporter sql_exporter query_exporter; do
             sh "$0" "$peer" || say "going on without $peer, which could not be installed"
         done
+        continue
+    fi
+    if [ "$part" = fuzz ]; then
+        have_fuzz || { sh "$0" cxx && make_fuzz; }
         continue
     fi
     describe "$part"

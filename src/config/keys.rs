@@ -54,7 +54,7 @@ pub const KEYS: [Key; 22] = [
     key(
         "web.show_details",
         "false",
-        "Whether the status page shows SQL, errors and settings to clients from elsewhere",
+        "Whether the status page shows SQL, errors and settings to clients that do not log in",
     ),
     key("log.level", "info", "error, warn, info, debug or trace"),
     key("log.format", "logfmt", "logfmt or json"),

@@ -157,6 +157,11 @@ const VERSIONS: [(&str, Option<SslVersion>); 5] = [
 ];
 
 impl Address {
+    /// True if there is a password for some host.
+    pub fn has_password(&self) -> bool {
+        self.login.get_password().is_some() || self.hosts.iter().any(|host| host.password.is_some())
+    }
+
     /// Parses `postgres://`, `postgresql://` or `ecto://` URLs, or libpq's `key=value` pairs; what they leave open is
     /// taken from the environment as libpq does. No error quotes a value.
     pub fn parse(url: &str, environment: &Environment) -> Result<Self, String> {

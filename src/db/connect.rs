@@ -107,8 +107,7 @@ impl Target {
             }
         };
         let mut address = Address::parse(&url, &options.environment).map_err(|e| (setting, e))?;
-        let has_password = address.login.get_password().is_some() || address.hosts.iter().any(|h| h.password.is_some());
-        if let Some(setting) = options.password.setting().filter(|_| has_password) {
+        if let Some(setting) = options.password.setting().filter(|_| address.has_password()) {
             address.notes.push(format!("not used, since {setting} is set: the password of the URL or the environment"));
         }
         tls::check(&address.tls).map_err(|e| (setting, e))?;
@@ -118,6 +117,11 @@ impl Target {
     /// How long statements may take.
     pub fn timeouts(&self) -> Timeouts {
         self.options.timeouts
+    }
+
+    /// True if the URL, or the environment beside it, holds a password.
+    pub fn has_password(&self) -> bool {
+        self.address.has_password()
     }
 
     /// The role.

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Poller;
-use crate::state::{self, LoadError, Resumed, Saved, State, StateFile};
+use crate::state::{self, LoadError, Resumed, Saved, Saver, State, StateFile};
 
 /// The state file, and what was said about it.
 #[derive(Debug)]
 pub struct Keeper {
-    file: Arc<StateFile>,
+    saver: Saver,
     complained: bool,
 }
 
@@ -22,7 +22,11 @@ impl Poller {
     pub fn keep_state(&mut self, path: &Path) -> io::Result<()> {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("state.file {}: {e}", path.display()));
         let file = StateFile::lock(path).map_err(named)?;
-        match state::load(file.path()) {
+        let loaded = match file.is_foreign() {
+            true => Err(LoadError::Damaged("another user made it, in a folder that others can write to".to_owned())),
+            false => state::load(file.path()),
+        };
+        match loaded {
             Ok(state) => self.resume(state),
             Err(LoadError::Absent) => tracing::info!(path = %path.display(), "there is no state yet: counting begins"),
             Err(LoadError::Unreadable(e)) => {
@@ -40,7 +44,7 @@ impl Poller {
                 );
             }
         }
-        self.keeper = Some(Keeper { file: Arc::new(file), complained: false });
+        self.keeper = Some(Keeper { saver: Saver::start(file).map_err(named)?, complained: false });
         Ok(())
     }
 
@@ -80,18 +84,15 @@ impl Poller {
 
     /// Writes the state; when that fails, polling and serving go on.
     pub(super) async fn save(&mut self) {
-        let Some(keeper) = &self.keeper else { return };
+        let Some(keeper) = &mut self.keeper else { return };
         let state = State {
             identity: self.identity.clone(),
             position: self.position.clone(),
             read_at: self.read_at,
             sources: self.tracked.iter().map(|t| (t.source.name.clone(), t.saved())).collect(),
         };
-        let file = keeper.file.clone();
-        let written = tokio::task::spawn_blocking(move || file.save(&state)).await;
-        let written = written.unwrap_or_else(|e| Err(io::Error::other(e)));
-        let Some(keeper) = &mut self.keeper else { return };
-        let path = keeper.file.path().display();
+        let written = keeper.saver.save(state).await;
+        let path = keeper.saver.path().display();
         match written {
             Ok(()) if keeper.complained => tracing::info!(%path, "the state is being saved again"),
             Err(ref e) if !keeper.complained => tracing::error!(

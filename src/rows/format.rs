@@ -5,14 +5,14 @@ use std::fmt::Write;
 use super::Listing;
 use crate::question::Question;
 use crate::sql::ColumnType;
-use crate::table::{Column, WIDTH, table};
+use crate::table::{Column, WIDTH, is_obeyed, table};
 
 /// The formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A table of at most 80 columns.
     Table,
-    /// RFC 4180.
+    /// RFC 4180, with nothing in it that a spreadsheet would take for a formula.
     Csv,
     /// One array of objects.
     Json,
@@ -71,9 +71,12 @@ impl Listing {
     }
 
     fn csv(&self) -> String {
-        let field = |text: &str| match text.contains(['"', ',', '\r', '\n']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text.to_owned(),
+        let field = |text: &str| {
+            let text = no_formula(text);
+            match text.contains(['"', ',', '\r', '\n']) {
+                true => format!("\"{}\"", text.replace('"', "\"\"")),
+                false => text,
+            }
         };
         let names = self.columns.iter().map(|(name, _)| field(name)).collect::<Vec<_>>();
         let rows =
@@ -92,8 +95,20 @@ impl Listing {
             text.push('}');
         }
         text.push_str(if self.rows.is_empty() { "]\n" } else { "\n]\n" });
-        text
+        // Between values there are only line feeds, and in texts JSON has an escape for everything.
+        let escape = |c: char| match c {
+            '\n' => c.to_string(),
+            c if is_obeyed(c) => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        };
+        text.chars().map(escape).collect()
     }
+}
+
+/// The text with a `'` before what a spreadsheet would take for a formula. What is a number is none.
+fn no_formula(text: &str) -> String {
+    let begins = text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    if begins && text.parse::<f64>().is_err() { format!("'{text}") } else { text.to_owned() }
 }
 
 /// Numbers and JSON stay what they are, digit for digit.
@@ -143,5 +158,36 @@ mod tests {
         let question = Question::parse("rsolv_validation_executions_total", &sources).unwrap();
         let all = [Format::Table, Format::Csv, Format::Json].map(|format| listing().render(format, &question));
         insta::assert_snapshot!(all.join("--\n").replace('\r', "<CR>"));
+    }
+    #[test]
+    fn a_spreadsheet_finds_no_formula() {
+        for (text, expected) in [
+            ("=HYPERLINK(\"http://evil.example\")", "'=HYPERLINK(\"http://evil.example\")"),
+            ("+1+cmd|' /C calc'!A0", "'+1+cmd|' /C calc'!A0"),
+            ("-2+3", "'-2+3"),
+            ("@SUM(1)", "'@SUM(1)"),
+            (" =1", "' =1"),
+            ("\t=1", "'\t=1"),
+            ("＝1", "'＝1"),
+            ("-1.5e-3", "-1.5e-3"),
+            ("-infinity", "-infinity"),
+            ("a=b", "a=b"),
+        ] {
+            assert_eq!(no_formula(text), expected);
+        }
+    }
+
+    #[test]
+    fn json_is_the_same_without_what_a_terminal_obeys() {
+        let mut listing = listing();
+        let hostile = "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{feff}é";
+        listing.rows[0][3] = Some(hostile.to_owned());
+        listing.rows[0][4] = Some(format!("{{\"k\": \"{}\"}}", &hostile[4..]));
+        let sources = Source::shipped().unwrap();
+        let question = Question::parse("rsolv_validation_executions_total", &sources).unwrap();
+        let text = listing.render(Format::Json, &question);
+        assert!(!text.contains(|c| c != '\n' && is_obeyed(c)), "{text:?}");
+        let read: serde_json::Value = serde_json::from_str(&text.replace("1e400", "1")).unwrap();
+        assert_eq!((read[0]["repo"].as_str(), read[0]["data"]["k"].as_str()), (Some(hostile), Some(&hostile[4..])));
     }
 }

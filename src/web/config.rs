@@ -62,6 +62,13 @@ pub struct Tls {
     pub curves: Vec<&'static str>,
 }
 
+impl Tls {
+    /// True if certificates that clients present are verified.
+    pub fn verifies(&self) -> bool {
+        matches!(self.client_auth, ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify)
+    }
+}
+
 /// Something in PEM.
 #[derive(Debug)]
 pub enum Pem {
@@ -97,6 +104,11 @@ impl fmt::Debug for Secret {
 }
 
 impl WebConfig {
+    /// True if neither TLS nor a password keeps anyone out.
+    pub fn is_open(&self) -> bool {
+        self.tls.is_none() && self.users.is_empty()
+    }
+
     /// Reads the text of the file; relative paths in it start at `dir`. Errors are all there are, by key.
     pub fn parse(text: &str, dir: &Path) -> Result<Self, Vec<String>> {
         let documents = Yaml::load_from_str(text).map_err(|e| {

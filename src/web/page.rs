@@ -3,15 +3,11 @@
 mod format;
 mod plot;
 
-use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
-use hyper::header::{HOST, HeaderMap};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::Client;
-use crate::db::Failure;
 use crate::published::{Page, Published};
 use crate::source::Source;
 use crate::status::{History, MetricSummary, SLOT, Summary};
@@ -36,24 +32,6 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
                     width='3' height='6' rx='1' fill='%237ea6ee'/%3E%3Crect x='6' y='5' width='3' height='10' rx='1' \
                     fill='%232f6fde'/%3E%3Crect x='11' y='1' width='3' height='14' rx='1' fill='%231a7f4b'/%3E%3C/svg%3E";
 
-/// Whether a client may see SQL, errors and settings: it is known, or on this machine.
-///
-/// Through a proxy on this machine everyone is on loopback; and a name that someone else controls can lead a browser
-/// here. So both have to look direct.
-pub fn may_see_details(client: &Client, headers: &HeaderMap, is_user: bool) -> bool {
-    if is_user || client.is_certified {
-        return true;
-    }
-    let proxied = ["forwarded", "via", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name));
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    };
-    let is_direct = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
-    client.address.ip().to_canonical().is_loopback() && !proxied && is_direct
-}
-
 /// What the page is made of.
 pub struct View<'a> {
     /// The newest data.
@@ -64,6 +42,8 @@ pub struct View<'a> {
     pub settings: &'a [(String, String, String)],
     /// Where the metrics are.
     pub telemetry_path: &'a str,
+    /// Why the web configuration in force is not the one in the file.
+    pub web_config: Option<Arc<String>>,
     /// Whether SQL, errors and settings are shown.
     pub details: bool,
 }
@@ -104,7 +84,10 @@ impl View<'_> {
                     main {
                         (self.glance(pages, &history))
                         @if let Some(failure) = &history.failure {
-                            (self.trouble("The database cannot be read", failure))
+                            (self.trouble("The database cannot be read", failure.reason.as_str(), &failure.message))
+                        }
+                        @if let Some(problem) = &self.web_config {
+                            (self.trouble("The web configuration has changed and is not in force", "web.config_file", problem))
                         }
                         @for source in self.sources {
                             @let page = pages.iter().find(|page| page.source.name == source.name);
@@ -115,8 +98,8 @@ impl View<'_> {
                     footer {
                         @if !self.details {
                             p {
-                                "SQL, the words of errors and settings are shown to clients that log in, or are on the "
-                                "machine itself, or with web.show_details."
+                                "SQL, the words of errors and settings are shown to clients that log in "
+                                "(web.config_file), or to everyone with web.show_details."
                             }
                         }
                         p { "Numbers are as of the last poll. Series that are new are shown as 0 until a scrape has seen them." }
@@ -161,11 +144,11 @@ impl View<'_> {
         }
     }
 
-    fn trouble(&self, what: &str, failure: &Failure) -> Markup {
+    fn trouble(&self, what: &str, reason: &str, words: &str) -> Markup {
         html! {
             p.trouble role="alert" {
-                b { (what) } " (" (failure.reason) ")"
-                @if self.details { ": " (failure.message) } @else { "." }
+                b { (what) } " (" (reason) ")"
+                @if self.details { ": " (words) } @else { "." }
             }
         }
     }
@@ -188,7 +171,7 @@ impl View<'_> {
                     }
                 }
                 @if let Some(failure) = failure {
-                    (self.trouble("It cannot be read", failure))
+                    (self.trouble("It cannot be read", failure.reason.as_str(), &failure.message))
                 }
                 @if let Some(page) = page {
                     (summary(page.summary()))
@@ -351,35 +334,5 @@ fn ago(time: f64) -> String {
     match then.and_then(|then| then.elapsed().ok()) {
         Some(elapsed) => format!("{} ago", duration(elapsed)),
         None => "now".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn details_are_for_this_machine_and_for_those_who_are_known() {
-        let see = |address: &str, host: &str, more: &[&'static str], is_certified, is_user| {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, host.parse().unwrap());
-            more.iter().for_each(|name| _ = headers.insert(*name, "10.0.0.1".parse().unwrap()));
-            may_see_details(&Client { address: address.parse().unwrap(), is_certified }, &headers, is_user)
-        };
-        for (address, host) in [
-            ("127.0.0.1:9", "localhost:10060"),
-            ("127.0.0.2:9", "127.0.0.2"),
-            ("[::1]:9", "[::1]:10060"),
-            ("[::ffff:127.0.0.1]:9", "LOCALHOST"),
-        ] {
-            assert!(see(address, host, &[], false, false), "{address} {host}");
-            assert!(!see(address, host, &["x-forwarded-for"], false, false), "through a proxy: {address}");
-            assert!(!see(address, "rebound.example:10060", &[], false, false), "under a foreign name: {address}");
-        }
-        for address in ["10.0.0.1:9", "[2001:db8::1]:9", "[::ffff:10.0.0.1]:9"] {
-            assert!(!see(address, "localhost", &[], false, false), "{address}");
-            assert!(see(address, "exporter.example", &["via"], true, false));
-            assert!(see(address, "exporter.example", &["forwarded"], false, true));
-        }
     }
 }

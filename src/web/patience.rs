@@ -3,15 +3,19 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
 
-/// From the first byte of a request to the first byte of its response; also for a first request to come.
-pub const REQUEST: Duration = Duration::from_secs(10);
+use super::places::{Rank, Status};
+
+/// From the first byte of a request to its last.
+const REQUEST: Duration = Duration::from_secs(10);
+/// From then to the first byte of the response: longer than a refusal is held back, see [`super::auth`].
+const ANSWER: Duration = Duration::from_secs(120);
 /// To take what was written, of a response that is longer than one write each time again.
 const WRITE: Duration = Duration::from_secs(30);
 /// Between requests: longer than any usual scrape interval, so that a scraper keeps its connection.
@@ -20,10 +24,14 @@ const IDLE: Duration = Duration::from_secs(300);
 /// What a client is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
-    /// Nothing, before or after a request.
+    /// Its first request.
+    New,
+    /// Nothing, after a response.
     Idle,
     /// It has sent a part of a request.
     Sending,
+    /// It waits for a response.
+    Waiting,
     /// It takes a response.
     Taking,
 }
@@ -34,24 +42,21 @@ pub struct Patience<S> {
     stream: S,
     doing: Doing,
     timer: Pin<Box<Sleep>>,
-    /// The places left for other connections, of this many.
-    places: (Arc<Semaphore>, usize),
+    status: Arc<Status>,
 }
 
 impl<S> Patience<S> {
-    /// Watches over a connection that has just been made and takes one of the `places`.
-    pub fn new(stream: S, places: (Arc<Semaphore>, usize)) -> Self {
-        Self { stream, doing: Doing::Idle, timer: Box::pin(tokio::time::sleep(REQUEST)), places }
+    /// Watches over a connection that has just been made and has `first` for its first request to come as a whole.
+    pub fn new(stream: S, first: Duration, status: Arc<Status>) -> Self {
+        Self { stream, doing: Doing::New, timer: Box::pin(tokio::time::sleep(first)), status }
     }
 
     fn now(&mut self, doing: Doing) {
         self.doing = doing;
-        // Where places become scarce, nobody keeps one for later.
-        let is_scarce = self.places.0.available_permits() < self.places.1 / 4;
         let limit = match doing {
-            Doing::Idle if is_scarce => REQUEST,
             Doing::Idle => IDLE,
-            Doing::Sending => REQUEST,
+            Doing::New | Doing::Sending => REQUEST,
+            Doing::Waiting => ANSWER,
             Doing::Taking => WRITE,
         };
         self.timer.as_mut().reset(Instant::now() + limit);
@@ -60,6 +65,10 @@ impl<S> Patience<S> {
     /// What stays pending only as long as there is patience.
     fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         ready!(self.timer.as_mut().poll(cx));
+        if matches!(self.doing, Doing::New | Doing::Sending) && self.status.is_answering.load(Ordering::Relaxed) {
+            self.now(Doing::Waiting);
+            ready!(self.timer.as_mut().poll(cx));
+        }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -85,6 +94,7 @@ impl<S: AsyncWrite + Unpin> Patience<S> {
         write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if self.doing != Doing::Taking {
+            self.status.is_answering.store(false, Ordering::Relaxed);
             self.now(Doing::Taking);
         }
         let result = write(Pin::new(&mut self.stream), cx);
@@ -116,6 +126,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
             return self.wait(cx);
         }
         if self.doing == Doing::Taking {
+            self.status.enter(Rank::Served);
             self.now(Doing::Idle);
         }
         result
@@ -135,7 +146,7 @@ mod tests {
 
     fn pair() -> (Patience<DuplexStream>, DuplexStream) {
         let (ours, client) = duplex(16);
-        (Patience::new(ours, (Arc::new(Semaphore::new(100)), 100)), client)
+        (Patience::new(ours, REQUEST, Arc::new(Status::new(Instant::now()))), client)
     }
 
     /// How long the future takes by the paused clock, and the kind of its error.
@@ -176,17 +187,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_scraper_keeps_its_connection_between_scrapes_while_there_are_places() {
-        for (taken, limit) in [(0, IDLE), (76, REQUEST)] {
-            let (mut ours, mut client) = pair();
-            let _taken = ours.places.0.clone().acquire_many_owned(taken).await.unwrap();
-            client.write_all(b"GET").await.unwrap();
-            ours.read_exact(&mut [0; 3]).await.unwrap();
-            ours.write_all(b"200").await.unwrap();
-            ours.flush().await.unwrap();
-            assert_eq!(took(ours.read_u8()).await, (limit, TIMED_OUT));
-        }
+    async fn a_scraper_keeps_its_connection_between_scrapes() {
+        let (mut ours, mut client) = pair();
+        client.write_all(b"GET").await.unwrap();
+        ours.read_exact(&mut [0; 3]).await.unwrap();
+        ours.write_all(b"200").await.unwrap();
+        ours.flush().await.unwrap();
+        assert_eq!(took(ours.read_u8()).await, (IDLE, TIMED_OUT));
         let (mut fresh, _client) = pair();
         assert_eq!(took(fresh.read_u8()).await, (REQUEST, TIMED_OUT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_may_wait_longer_for_an_answer_than_it_may_take_to_ask() {
+        let (mut ours, mut client) = pair();
+        client.write_all(b"GET").await.unwrap();
+        ours.read_exact(&mut [0; 3]).await.unwrap();
+        ours.status.answering();
+        assert_eq!(took(ours.read_u8()).await, (REQUEST + ANSWER, TIMED_OUT));
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::{Duration, Instant};
 use super::Client;
 use super::body::Body;
 use super::gate::{Gate, Protection};
+use super::host;
 use super::page::{self, View};
 use crate::exposition::gzip;
 use crate::exposition::{Format, accept, own};
@@ -45,9 +46,14 @@ pub struct Site {
 impl Site {
     /// Answers a request; nothing in here waits for the database or a lock.
     pub async fn respond<B>(&self, request: &Request<B>, client: Client, protection: &Protection) -> Response<Body> {
-        let mut response = match self.gate.admit(request, protection).await {
-            Ok(is_user) => self.answer(request, client, is_user).await,
-            Err(refusal) => refusal,
+        let mut response = if host::is_named(request) {
+            match self.gate.admit(request, protection, client.address.ip()).await {
+                Ok(is_user) => self.answer(request, is_user || client.is_certified).await,
+                Err(refusal) => refusal,
+            }
+        } else {
+            let text = "400: the header Host must be there once, with a name or an address\n".to_owned();
+            plain(StatusCode::BAD_REQUEST, text)
         };
         if protection.tls.is_some() {
             response.body_mut().over_tls();
@@ -58,7 +64,7 @@ impl Site {
         response
     }
 
-    async fn answer<B>(&self, request: &Request<B>, client: Client, is_user: bool) -> Response<Body> {
+    async fn answer<B>(&self, request: &Request<B>, is_known: bool) -> Response<Body> {
         let path = request.uri().path();
         let known = path == self.telemetry_path || ["/", "/-/healthy", "/-/ready"].contains(&path);
         if !known {
@@ -73,7 +79,7 @@ impl Site {
             return response;
         }
         match path {
-            "/" => self.status(request, client, is_user),
+            "/" => self.status(request, is_known),
             "/-/healthy" => plain(StatusCode::OK, "healthy\n".to_owned()),
             "/-/ready" => self.ready(),
             _ => self.metrics(request).await,
@@ -154,13 +160,15 @@ impl Site {
         Ok(answer)
     }
 
-    fn status<B>(&self, request: &Request<B>, client: Client, is_user: bool) -> Response<Body> {
+    fn status<B>(&self, request: &Request<B>, is_known: bool) -> Response<Body> {
         let view = View {
             published: &self.published,
             sources: &self.sources,
             settings: &self.settings,
             telemetry_path: &self.telemetry_path,
-            details: self.show_details || page::may_see_details(&client, request.headers(), is_user),
+            web_config: self.gate.problem(),
+            // Whoever is on this machine is nobody in particular: a proxy there makes everyone look like that.
+            details: self.show_details || is_known,
         };
         let html = view.render();
         let packed = accept::gzip(&listed(request, header::ACCEPT_ENCODING));

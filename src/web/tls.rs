@@ -6,7 +6,7 @@ use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
 use openssl::ssl::{self, SslAcceptor, SslAcceptorBuilder, SslContext, SslMethod, SslOptions, SslVerifyMode};
 use openssl::x509::store::X509StoreBuilder;
-use openssl::x509::{X509, X509Ref};
+use openssl::x509::{GeneralNameRef, X509, X509Ref};
 
 use super::config::{ClientAuth, Pem, Tls};
 
@@ -85,14 +85,26 @@ fn clients(builder: &mut SslAcceptorBuilder, tls: &Tls) -> Result<(), String> {
 /// Whether a certificate is for one of these names, addresses or URIs.
 fn is_for(certificate: &X509Ref, allowed: &[String]) -> bool {
     let names = certificate.subject_alt_names();
-    names.iter().flatten().any(|name| {
-        let text = name.dnsname().or_else(|| name.email()).or_else(|| name.uri());
-        let address = name.ipaddress().and_then(|bytes| match bytes.len() {
-            4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-            _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
-        });
-        allowed.iter().any(|a| text == Some(a) || address.is_some_and(|address| a.parse() == Ok(address)))
-    })
+    names.iter().flatten().any(|name| allowed.iter().any(|allowed| is_same(name, allowed)))
+}
+
+/// Whether a name in a certificate is the one that is allowed. What that looks like says of which kind it is: an authority
+/// that lets people choose their e-mail address does not let them choose a host's name.
+fn is_same(name: &GeneralNameRef, allowed: &str) -> bool {
+    if let Ok(address) = allowed.parse::<IpAddr>() {
+        return match (name.ipaddress(), address) {
+            (Some(bytes), IpAddr::V4(address)) => bytes == address.octets(),
+            (Some(bytes), IpAddr::V6(address)) => bytes == address.octets(),
+            (None, _) => false,
+        };
+    }
+    if allowed.contains(':') {
+        name.uri() == Some(allowed)
+    } else if allowed.contains('@') {
+        name.email() == Some(allowed)
+    } else {
+        name.dnsname().is_some_and(|name| name.eq_ignore_ascii_case(allowed))
+    }
 }
 
 /// Restricts the cipher suites to these, named as the standards and Go do.
@@ -135,4 +147,54 @@ fn failed(key: &str, error: &ErrorStack) -> String {
     let reasons: Vec<&str> = error.errors().iter().filter_map(openssl::error::Error::reason).collect();
     let reasons = if reasons.is_empty() { "cannot be used".to_owned() } else { reasons.join(", ") };
     if key.is_empty() { reasons } else { format!("{key}: {reasons}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::x509::extension::SubjectAlternativeName;
+
+    use super::*;
+
+    /// Adds a name of a kind.
+    type Add = fn(&mut SubjectAlternativeName, &str);
+
+    /// A certificate for one name.
+    fn certificate(fill: impl FnOnce(&mut SubjectAlternativeName)) -> X509 {
+        let mut builder = X509::builder().unwrap();
+        let mut names = SubjectAlternativeName::new();
+        fill(&mut names);
+        let names = names.build(&builder.x509v3_context(None, None)).unwrap();
+        builder.append_extension(names).unwrap();
+        builder.build()
+    }
+
+    #[test]
+    fn an_allowed_name_is_one_of_its_own_kind() {
+        let kinds: [(&str, Add); 4] = [
+            ("dns", |names, name| _ = names.dns(name)),
+            ("email", |names, name| _ = names.email(name)),
+            ("uri", |names, name| _ = names.uri(name)),
+            ("ip", |names, name| _ = names.ip(name)),
+        ];
+        for (own, allowed) in [
+            ("dns", "prometheus.example"),
+            ("email", "prometheus@example.com"),
+            ("uri", "spiffe://example.com/prometheus"),
+            ("uri", "urn:prometheus"),
+            ("ip", "192.0.2.1"),
+            ("ip", "2001:db8::1"),
+        ] {
+            for (kind, add) in kinds {
+                // Nothing else is an address.
+                if kind == "ip" && own != "ip" {
+                    continue;
+                }
+                let certificate = certificate(|names| add(names, allowed));
+                assert_eq!(is_for(&certificate, &[allowed.to_owned()]), kind == own, "{allowed} as {kind}");
+                assert!(!is_for(&certificate, &["other.example".to_owned(), "192.0.2.2".to_owned()]));
+            }
+        }
+        let certificate = certificate(|names| _ = names.dns("Prometheus.Example"));
+        assert!(is_for(&certificate, &["x".to_owned(), "prometheus.example".to_owned()]));
+    }
 }

@@ -137,7 +137,8 @@ async fn start_exporter(cluster: &Cluster, listen: SocketAddr, state: &str) -> R
         ["--poll.interval", "2s"],
         ["--series.birth-hold", "5s"],
     ];
-    Exporter::launch(settings.as_flattened(), &[]).await
+    // The data is made up, and shown on loopback only.
+    Exporter::launch(settings.as_flattened(), &[("RSOLV_EXPORTER_WEB__SHOW_DETAILS", "true")]).await
 }
 
 /// Waits until the history has been read, returns how much that was.

@@ -1,6 +1,7 @@
 //! `rows`: the executions behind a series.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -156,6 +157,26 @@ async fn every_format_shows_the_same_rows() {
     assert_eq!(cells["tests_generated"], "[1, \"x\"]");
     let output = run(&["rows", selector, "--database.url", &url]).await;
     insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap());
+}
+
+/// `script` gives it a terminal.
+#[tokio::test]
+async fn a_terminal_is_told_nothing_that_it_would_obey() {
+    let db = Database::new().await;
+    let url = reader(&db).await;
+    let repo = db.repository("=cmd|' /C calc'!A0").await;
+    db.insert(Validation::completed(repo, json!({"language": "\u{1b}[2J\u{9b}31m"}))).await;
+    for (format, expected) in [("csv", "\\u{1b}[2J\\u{9b}31m"), ("json", "\\u001b[2J\\u009b31m"), ("table", "\\u{1b}[")]
+    {
+        let program = crate::support::exporter::program();
+        let selector = "rsolv_validation_executions_total";
+        let command = format!("{} rows {selector} --database.url '{url}' --format {format}", program.display());
+        let output = Command::new("script").args(["-qec", &command, "/dev/null"]).output().expect("script");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && said.contains(expected), "{format}: {said}");
+        assert!(!said.contains(['\u{1b}', '\u{9b}']), "{format}: {said}");
+        assert_eq!(said.contains("'=cmd|"), format == "csv", "{format}: {said}");
+    }
 }
 
 #[tokio::test]

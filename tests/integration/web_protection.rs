@@ -19,10 +19,10 @@ use crate::support::scratch::Scratch;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A directory with a certificate authority, to make certificates and web configurations in.
-struct Files(Scratch);
+pub struct Files(Scratch);
 
 impl Files {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let files = Self(Scratch::new("web", &std::env::temp_dir(), None).expect("a directory"));
         for authority in ["ca", "other"] {
             files.openssl(&format!(
@@ -33,12 +33,12 @@ impl Files {
         files
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// Writes a file, or replaces one as a whole: half of it would be a change as well.
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> String {
         let (new, path) = (self.path("new"), self.path(name));
         fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).expect("a file");
         path.display().to_string()
@@ -51,7 +51,7 @@ impl Files {
     }
 
     /// Makes `name.crt` and `name.key`, signed by an authority, for a host `san` and the address 127.0.0.1.
-    fn certificate(&self, name: &str, authority: &str, san: &str) {
+    pub fn certificate(&self, name: &str, authority: &str, san: &str) {
         self.openssl(&format!(
             "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} -addext subjectAltName=DNS:{san},IP:127.0.0.1 -keyout {name}.new -out {name}.csr"
         ));
@@ -62,7 +62,7 @@ impl Files {
     }
 
     /// Runs curl in the directory; `path` is below the exporter's address.
-    fn curl(&self, exporter: &Exporter, scheme: &str, path: &str, arguments: &str) -> Answer {
+    pub fn curl(&self, exporter: &Exporter, scheme: &str, path: &str, arguments: &str) -> Answer {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"]);
         command.args(arguments.split_whitespace()).arg(format!("{scheme}://{}{path}", exporter.address));
@@ -71,7 +71,13 @@ impl Files {
     }
 
     /// The same with a patience: until `good` is the answer.
-    fn curl_until(&self, exporter: &Exporter, path: &str, arguments: &str, good: impl Fn(&Answer) -> bool) -> Answer {
+    pub fn curl_until(
+        &self,
+        exporter: &Exporter,
+        path: &str,
+        arguments: &str,
+        good: impl Fn(&Answer) -> bool,
+    ) -> Answer {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self.curl(exporter, "https", path, arguments);
@@ -85,10 +91,10 @@ impl Files {
 
 /// What curl got.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    text: String,
-    error: String,
+pub struct Answer {
+    pub status: u16,
+    pub text: String,
+    pub error: String,
 }
 
 impl From<Output> for Answer {
@@ -100,16 +106,16 @@ impl From<Output> for Answer {
     }
 }
 
-const TLS: &str = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n";
+pub const TLS: &str = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n";
 const MUTUAL: &str = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  client_ca_file: ca.crt\n  \
                       client_auth_type: RequireAndVerifyClientCert\n  client_allowed_sans: [prometheus]\n";
 
-fn users(pairs: &[(&str, &str)]) -> String {
+pub fn users(pairs: &[(&str, &str)]) -> String {
     let line = |(user, password): &(&str, &str)| format!("  {user}: {}\n", bcrypt::hash(password, 6).expect("a hash"));
     format!("basic_auth_users:\n{}", pairs.iter().map(line).collect::<String>())
 }
 
-async fn start(db: &Database<'_>, config: &str) -> Exporter {
+pub async fn start(db: &Database<'_>, config: &str) -> Exporter {
     Exporter::start(&db.url(), &["--web.config.file", config]).await
 }
 

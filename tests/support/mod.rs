@@ -12,6 +12,7 @@
 #![allow(dead_code, reason = "the tests and the demo each use a part of it")]
 
 pub mod alertmanager;
+pub mod attack;
 pub mod certificates;
 pub mod cluster;
 pub mod coherence;
