@@ -1,5 +1,6 @@
 //! Arguments, runtime, exit status: 0; 1 could not do it; 2 wrong usage or configuration.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use rsolv_exporter::ask::AskError;
@@ -7,15 +8,26 @@ use rsolv_exporter::cli::{self, Task};
 use rsolv_exporter::config::Settings;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::web::Gate;
-use rsolv_exporter::{ask, check, healthcheck, log, once, serve};
+use rsolv_exporter::{ask, check, healthcheck, log, once, serve, unit};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
     share_heap();
-    let matches = cli::command().get_matches();
+    let arguments = cli::joined(std::env::args_os());
+    let matches = cli::command().get_matches_from(&arguments);
     let task = cli::task(&matches);
+    if let Some(unit) = cli::unit(&matches) {
+        if task == Task::Serve {
+            return misused(
+                "this cannot be run",
+                &["--unit is for other commands: systemctl starts the unit".to_owned()],
+            );
+        }
+        log::fail(&format!("rsolv-exporter: {}", unit::run(unit, &unit::without_flag(&arguments))));
+        return ExitCode::from(FAILED);
+    }
     if task == Task::Healthcheck {
         // It knows the environment of a container, but not the server's command line, which may name the database.
         return match cli::web(&matches, environment()) {
@@ -59,7 +71,7 @@ fn on_runtime(what: impl Future<Output = Result<ExitCode, String>>) -> ExitCode 
         Err(e) => Err(format!("cannot start: {e}")),
     };
     result.unwrap_or_else(|message| {
-        eprintln!("rsolv-exporter: {message}");
+        log::fail(&format!("rsolv-exporter: {message}"));
         ExitCode::from(FAILED)
     })
 }
@@ -77,7 +89,13 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
     match task {
         Task::Serve => {
             let stop = serve::stop_signal().map_err(|e| format!("cannot wait for signals: {e}"))?;
-            serve::run(settings, sources, gate, stop).await.map_err(|e| e.to_string())?;
+            match serve::run(settings, sources, gate, stop).await {
+                // Neither a file of another user nor a low port comes right by trying again.
+                Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                    return Ok(misused("these settings cannot be used", &[e.to_string()]));
+                }
+                served => served.map_err(|e| e.to_string())?,
+            }
         }
         Task::Once => {
             let (text, failure) = once::run(settings, sources).await.map_err(|e| e.to_string())?;
@@ -112,10 +130,8 @@ fn print(text: &str) {
 }
 
 fn misused(what: &str, problems: &[String]) -> ExitCode {
-    eprintln!("rsolv-exporter: {what}:");
-    for problem in problems {
-        eprintln!("  {problem}");
-    }
+    let problems: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+    log::fail(&format!("rsolv-exporter: {what}:\n{}", problems.join("\n")));
     ExitCode::from(MISUSED)
 }
 

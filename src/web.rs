@@ -13,10 +13,12 @@ mod routes;
 mod tls;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::header::{CONNECTION, HeaderValue};
@@ -59,13 +61,13 @@ pub struct Client {
 }
 
 /// Serves until `stop` changes, then lets responses under way finish.
-pub async fn run(listener: TcpListener, site: Arc<Site>, mut stop: watch::Receiver<bool>) {
+pub async fn run(listeners: Vec<TcpListener>, site: Arc<Site>, mut stop: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let most = most_connections(std::fs::read_to_string("/proc/self/limits").ok().as_deref());
     let places = Arc::new(Semaphore::new(most));
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listeners, &places) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let (stream, address, place) = match accepted {
@@ -86,18 +88,22 @@ pub async fn run(listener: TcpListener, site: Arc<Site>, mut stop: watch::Receiv
             drop(place);
         });
     }
-    drop(listener);
+    drop(listeners);
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("some clients did not take their responses in time");
     }
 }
 
 async fn accept(
-    listener: &TcpListener,
+    listeners: &[TcpListener],
     places: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, address) = listener.accept().await?;
+    let (stream, address) = poll_fn(|context| {
+        let mut accepted = listeners.iter().map(|listener| listener.poll_accept(context));
+        accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await?;
     stream.set_nodelay(true)?;
     Ok((stream, address, place))
 }

@@ -67,7 +67,11 @@ impl Target {
         };
         if let Some(file) = &self.password_file {
             let password = read("database.password_file", file)?;
-            address.config.password(password.trim_end_matches(['\r', '\n']));
+            // An empty file is no password: a unit's default for who needs none.
+            match password.trim_end_matches(['\r', '\n']) {
+                "" => {}
+                password => _ = address.config.password(password),
+            }
         }
         Ok(address)
     }

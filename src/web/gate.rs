@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use openssl::ssl::SslContext;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::auth::{Verdict, Verifier};
@@ -98,6 +98,7 @@ pub struct Gate {
     file: Option<PathBuf>,
     current: ArcSwap<Protection>,
     verifier: Verifier,
+    reload: Notify,
     /// The files as they were when they were last read.
     seen: Mutex<Vec<(PathBuf, Option<Stamp>)>>,
 }
@@ -106,7 +107,8 @@ impl Gate {
     /// Reads the web configuration, if there is one; fails with everything that is wrong with it.
     pub fn open(file: Option<PathBuf>) -> Result<Self, Vec<String>> {
         let verifier = Verifier::new().map_err(|e| vec![format!("no randomness for passwords: {e}")])?;
-        let gate = Self { file, current: ArcSwap::default(), verifier, seen: Mutex::default() };
+        let gate =
+            Self { file, current: ArcSwap::default(), verifier, reload: Notify::default(), seen: Mutex::default() };
         gate.read()?;
         Ok(gate)
     }
@@ -152,6 +154,12 @@ impl Gate {
         }
     }
 
+    /// Has the files read again now, changed or not; false if there are none.
+    pub fn reload(&self) -> bool {
+        self.reload.notify_one();
+        self.file.is_some()
+    }
+
     /// Reads the files again whenever they change, until `stop` changes; the metrics say how the last time went.
     pub async fn watch(self: Arc<Self>, metrics: Metrics, mut stop: watch::Receiver<bool>) {
         metrics.web_config(true);
@@ -159,19 +167,21 @@ impl Gate {
             return;
         }
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+            let asked = tokio::select! {
+                () = tokio::time::sleep(LOOK) => false,
+                () = self.reload.notified() => true,
                 _ = stop.wait_for(|stop| *stop) => return,
-            }
+            };
             let gate = self.clone();
             // Files can be on a disk that hangs.
-            let Ok(Some(result)) = tokio::task::spawn_blocking(move || gate.read_if_changed()).await else { continue };
+            let read = move || if asked { Some(gate.read()) } else { gate.read_if_changed() };
+            let Ok(Some(result)) = tokio::task::spawn_blocking(read).await else { continue };
             match &result {
-                Ok(()) => tracing::info!("the web configuration has changed and is in force"),
+                Ok(()) => tracing::info!("the web configuration has been read again and is in force"),
                 Err(problems) => {
                     let problems = problems.join("; ");
                     tracing::error!(
-                        "the web configuration has changed and cannot be used, the old one stays: {problems}"
+                        "the web configuration has been read again and cannot be used, the old one stays: {problems}"
                     );
                 }
             }

@@ -29,6 +29,7 @@ mod privilege;
 mod readme;
 mod rendering;
 mod rows_command;
+mod service;
 mod serving;
 mod settings;
 mod smoke;
