@@ -19,8 +19,8 @@ fn main() {
     let revision = given.or_else(|| output("git", &["rev-parse", "HEAD"])).unwrap_or_else(|| "unknown".to_owned());
     // The date of the commit, not of the build: the same commit makes the same program.
     let date = match env::var("SOURCE_DATE_EPOCH") {
-        Ok(seconds) => output("date", &["-u", "-d", &format!("@{seconds}"), "+%F"]),
-        Err(_) => output("git", &["log", "-1", "--format=%cd", "--date=format-local:%F"]),
+        Ok(seconds) if !seconds.is_empty() => output("date", &["-u", "-d", &format!("@{seconds}"), "+%F"]),
+        _ => output("git", &["log", "-1", "--format=%cd", "--date=format-local:%F"]),
     };
     let rustc = output(&env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned()), &["--version"]);
     // "rustc 1.95.0 (…)"

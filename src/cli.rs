@@ -1,11 +1,14 @@
 //! The command line: flags made from the table of settings, and the commands.
 
 mod commands;
+mod documents;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+
+pub use documents::{completion, man};
 
 use crate::config::{Invalid, KEYS, Layers, Settings, Web, load};
 use crate::{backfill, buckets, build, rows};
@@ -32,6 +35,10 @@ pub enum Task {
     Backfill(backfill::Options),
     /// Ask the running exporter whether it works.
     Healthcheck,
+    /// Print the completion script of a shell: bash, zsh or fish.
+    Completion(String),
+    /// Write the manual's pages into a directory.
+    Man(String),
 }
 
 /// The command line.

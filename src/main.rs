@@ -25,8 +25,12 @@ fn main() -> ExitCode {
                 &["--unit is for other commands: systemctl starts the unit".to_owned()],
             );
         }
-        log::fail(&format!("rsolv-exporter: {}", unit::run(unit, &unit::without_flag(&arguments))));
-        return ExitCode::from(FAILED);
+        return ended(Err(unit::run(unit, &unit::without_flag(&arguments))));
+    }
+    match &task {
+        Task::Completion(shell) => return ended(cli::completion(shell, &mut std::io::stdout().lock())),
+        Task::Man(directory) => return ended(cli::man(directory.as_ref()).map_err(|e| format!("{directory}: {e}"))),
+        _ => {}
     }
     if task == Task::Healthcheck {
         // It knows the environment of a container, but not the server's command line, which may name the database.
@@ -70,10 +74,14 @@ fn on_runtime(what: impl Future<Output = Result<ExitCode, String>>) -> ExitCode 
         Ok(runtime) => runtime.block_on(what),
         Err(e) => Err(format!("cannot start: {e}")),
     };
-    result.unwrap_or_else(|message| {
-        log::fail(&format!("rsolv-exporter: {message}"));
-        ExitCode::from(FAILED)
-    })
+    result.unwrap_or_else(|message| ended(Err(message)))
+}
+
+/// The exit status; a failure is said.
+fn ended(result: Result<(), String>) -> ExitCode {
+    let Err(message) = result else { return ExitCode::SUCCESS };
+    log::fail(&format!("rsolv-exporter: {message}"));
+    ExitCode::from(FAILED)
 }
 
 /// One heap for all threads: glibc gives those that render, compress and save one each, and what they free stays there.
@@ -118,7 +126,9 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
                 answer => answer.map_err(|e| e.to_string())?,
             }
         }
-        Task::Healthcheck => unreachable!("main has done it: it needs no settings but those of the web"),
+        Task::Healthcheck | Task::Completion(_) | Task::Man(_) => {
+            unreachable!("main has done it: it needs no database")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

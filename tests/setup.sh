@@ -7,6 +7,7 @@
 #     tests/setup.sh pgbouncer     PgBouncer
 #     tests/setup.sh python        Prometheus' Python client, in .tools/python
 #     tests/setup.sh web           curl and openssl, to ask for pages with TLS
+#     tests/setup.sh systemd       mmdebstrap and systemd-nspawn, to boot a machine in a container
 #     tests/setup.sh load          psql and wrk, with which the exporter is measured
 #     tests/setup.sh peers         as far as they can be had: the exporters it is measured beside
 #
@@ -14,7 +15,7 @@
 # service is started or left enabled, and no PostgreSQL cluster is created.
 set -eu
 
-usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [python] [web] [load] [peers]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [python] [web] [systemd] [load] [peers]'
 
 fail() {
     printf 'setup: ' >&2
@@ -62,6 +63,10 @@ have_build() {
 
 have_load() {
     have psql && have wrk
+}
+
+have_systemd() {
+    have mmdebstrap && have systemd-nspawn
 }
 
 have_postgres_exporter() {
@@ -167,6 +172,12 @@ and amtool on PATH.'
         services=
         purpose='to measure the exporter'
         by_hand='Install psql and wrk and put them on PATH.'
+        ;;
+    systemd)
+        packages='mmdebstrap systemd-container'
+        services=
+        purpose='to boot a machine with systemd in the tests'
+        by_hand='Install mmdebstrap and systemd-nspawn and put them on PATH.'
         ;;
     postgres_exporter | sql_exporter)
         packages=prometheus-$(echo "$1" | tr _ -)
