@@ -29,6 +29,9 @@ test-e2e: set-up ## Alerts and dashboards, from failing executions to the page (
 test-systemd: ## The Debian package on a machine that systemd boots, in a container (a minute; first 5 more)
 	@tests/deploy/systemd/run.sh
 
+test-image: ## The container's image, built and run (4 minutes the first time)
+	@tests/deploy/image.sh
+
 test-soak: ## Many concurrent writers, with 20 seeds (about 4 minutes)
 	@tests/setup.sh postgres
 	RSOLV_SOAK_SEEDS=20 cargo test --locked --test integration soak -- --nocapture

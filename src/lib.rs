@@ -27,6 +27,7 @@
 //! | [`unit`] | a command as a unit of systemd's would run it | systemd |
 //! | [`build`] | what the program was built from | pure |
 //! | [`listen`] | the sockets that the web side listens on | sockets |
+//! | [`orphans`] | what a process 1 has to clean up | processes |
 //! | [`log`], [`notify`] | where log lines go; what the service manager is told | standard error, a socket |
 //!
 //! # Invariants
@@ -58,6 +59,7 @@ pub mod log;
 pub mod metrics;
 pub mod notify;
 pub mod once;
+pub mod orphans;
 pub mod poll;
 pub mod published;
 pub mod question;

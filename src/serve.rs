@@ -12,6 +12,7 @@ use crate::config::{Settings, Web};
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::notify;
+use crate::orphans;
 use crate::poll::Poller;
 use crate::published::Published;
 use crate::source::Source;
@@ -52,11 +53,12 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: wa
         poller.keep_state(path)?;
     }
     let polling = tokio::spawn(poller.run(stop.clone()));
+    let reaping = tokio::spawn(orphans::reap(stop.clone()));
     notify::send("READY=1");
     web::run(listeners, Arc::new(site), stop).await;
     notify::send("STOPPING=1");
     // A panic in there has been logged; there is nothing left to do but to end.
-    let _ = tokio::join!(polling, watching, reloading);
+    let _ = tokio::join!(polling, watching, reloading, reaping);
     tracing::info!("stopped");
     Ok(())
 }

@@ -8,6 +8,7 @@
 #     tests/setup.sh python        Prometheus' Python client, in .tools/python
 #     tests/setup.sh web           curl and openssl, to ask for pages with TLS
 #     tests/setup.sh systemd       mmdebstrap and systemd-nspawn, to boot a machine in a container
+#     tests/setup.sh image         mmdebstrap and buildah, to build the container's image
 #     tests/setup.sh load          psql and wrk, with which the exporter is measured
 #     tests/setup.sh peers         as far as they can be had: the exporters it is measured beside
 #
@@ -15,7 +16,7 @@
 # service is started or left enabled, and no PostgreSQL cluster is created.
 set -eu
 
-usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [python] [web] [systemd] [load] [peers]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [python] [web] [systemd] [image] [load] [peers]'
 
 fail() {
     printf 'setup: ' >&2
@@ -67,6 +68,10 @@ have_load() {
 
 have_systemd() {
     have mmdebstrap && have systemd-nspawn
+}
+
+have_image() {
+    have mmdebstrap && have buildah
 }
 
 have_postgres_exporter() {
@@ -178,6 +183,12 @@ and amtool on PATH.'
         services=
         purpose='to boot a machine with systemd in the tests'
         by_hand='Install mmdebstrap and systemd-nspawn and put them on PATH.'
+        ;;
+    image)
+        packages='mmdebstrap buildah'
+        services=
+        purpose="to build the container's image in the tests"
+        by_hand='Install mmdebstrap and buildah and put them on PATH.'
         ;;
     postgres_exporter | sql_exporter)
         packages=prometheus-$(echo "$1" | tr _ -)
