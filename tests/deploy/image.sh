@@ -18,6 +18,7 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 bases=$(sed -n 's/^ARG RUST_VERSION=//p; s/^FROM //p' deploy/docker/Dockerfile)
 { read -r rust; read -r build; read -r run; } <<<"$bases"
 build=${build%% *}
+# shellcheck disable=SC2016 # as it stands in the Dockerfile
 build=docker.io/library/${build/'${RUST_VERSION}'/$rust}
 
 mkdir -p "$home"
