@@ -200,7 +200,7 @@ certificates_are_taken_at_a_reload() {
 }
 
 without_ipv6_it_listens_on_ipv4() {
-  ready
+  wait_for 20 ready
   curl -sf 'http://[::1]:10060/-/ready'
   mkdir -p /etc/systemd/system/rsolv-exporter.service.d
   printf '[Service]\nRestrictAddressFamilies=\nRestrictAddressFamilies=AF_INET AF_UNIX\n' \
@@ -368,7 +368,7 @@ SQL
 
 passed=0
 failed=0
-mapfile -t names < <(sed -n '/^# The checks$/,$ s/^\([a-z_]*\)() {$/\1/p' "$0")
+mapfile -t names < <(sed -n '/^# The checks$/,$ s/^\([a-z0-9_]*\)() {$/\1/p' "$0")
 for name in "${names[@]}"; do
   started=$EPOCHREALTIME
   if "$0" "$name" >/tmp/check.log 2>&1; then
