@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test test-e2e test-soak test-postgres-versions test-prometheus-3 fuzz set-up lint golden dist deny clean
+.PHONY: help demo bench test test-e2e test-systemd test-image test-soak test-postgres-versions test-prometheus-3 fuzz set-up lint golden dist deny clean
 
 help: ## Say what there is
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-23s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ set-up: ## Install what the tests need and this machine lacks
 
 test-e2e: set-up ## Alerts and dashboards, from failing executions to the page (about a minute)
 	cargo test --locked --test integration alerting -- --test-threads 8
+
+test-systemd: ## The Debian package on a machine that systemd boots, in a container (a minute; first 5 more)
+	@tests/deploy/systemd/run.sh
+
+test-image: ## The container's image, built and run (4 minutes the first time)
+	@tests/deploy/image.sh
 
 test-soak: ## Many concurrent writers, with 20 seeds (about 4 minutes)
 	@tests/setup.sh postgres

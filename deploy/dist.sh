@@ -67,7 +67,7 @@ say "Listing dependencies and licences"
 # Of a copy that does not know the dependencies of the tests: cargo would list those as well.
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-git archive HEAD Cargo.lock src | tar -x -C "$copy"
+git archive HEAD Cargo.lock build.rs src | tar -x -C "$copy"
 awk '/^\[/ { skip = $0 == "[dev-dependencies]" } !skip' Cargo.toml >"$copy/Cargo.toml"
 (cd "$copy" && cargo cyclonedx --quiet --format json --spec-version 1.5 --target "$host" --override-filename sbom)
 sed "s|path+file://$copy#||" "$copy/sbom.json" >"$dist/rsolv-exporter.cdx.json"
@@ -80,14 +80,19 @@ sed "s|path+file://$copy#||" "$copy/sbom.json" >"$dist/rsolv-exporter.cdx.json"
 
 say "Packing the archive"
 cp "$dist/licenses.txt" "$dist/rsolv-exporter.cdx.json" "$stage/"
+"$stage/rsolv-exporter" man "$stage/man"
+mkdir "$stage/completion"
+for shell in bash zsh fish; do
+  "$stage/rsolv-exporter" completion "$shell" >"$stage/completion/$shell"
+done
 git archive HEAD LICENSE README.md CHANGELOG.md doc queries alerts dashboards deploy | tar -x -C "$stage"
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$dist" -c "$name" |
   gzip -n -9 >"$dist/$name.tar.gz"
 rm -r "$stage"
 
 say "Packing the Debian package"
-cp "$dist/licenses.txt" "$CARGO_TARGET_DIR/release/"
-cargo deb --no-build --no-strip --output "$dist/"
+deploy/debian/package.sh "$CARGO_TARGET_DIR/release/rsolv-exporter" "$dist/licenses.txt" \
+  "$dist/rsolv-exporter_$version-1_$(dpkg --print-architecture).deb"
 
 (cd "$dist" && sha256sum -- * >SHA256SUMS)
 say "In target/dist:"

@@ -1,13 +1,17 @@
 //! The command line: flags made from the table of settings, and the commands.
 
 mod commands;
+mod documents;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+pub use documents::{completion, man};
+
 use crate::config::{Invalid, KEYS, Layers, Settings, Web, load};
-use crate::{backfill, buckets, rows};
+use crate::{backfill, buckets, build, rows};
 
 /// What the user wants done.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +35,10 @@ pub enum Task {
     Backfill(backfill::Options),
     /// Ask the running exporter whether it works.
     Healthcheck,
+    /// Print the completion script of a shell: bash, zsh or fish.
+    Completion(String),
+    /// Write the manual's pages into a directory.
+    Man(String),
 }
 
 /// The command line.
@@ -46,14 +54,14 @@ pub fn command() -> Command {
             .global(true)
             .value_name(value_name(key.name))
             .help_heading("Settings");
-        if key.default == "false" {
-            arg.num_args(0..=1).default_missing_value("true").require_equals(true)
-        } else {
-            arg
+        match key {
+            key if key.default == "false" => arg.num_args(0..=1).default_missing_value("true").require_equals(true),
+            key if key.is_list() => arg.action(ArgAction::Append),
+            _ => arg,
         }
     });
     Command::new("rsolv-exporter")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(build::LONG)
         .about("Prometheus exporter that counts rows of PostgreSQL event tables exactly once")
         .after_help(
             "Every setting is a flag, an environment variable (RSOLV_EXPORTER_POLL__INTERVAL for\n\
@@ -65,6 +73,17 @@ pub fn command() -> Command {
                 .long("config.file")
                 .value_name("FILE")
                 .help("Settings in TOML")
+                .global(true)
+                .help_heading("Settings"),
+        )
+        .arg(
+            Arg::new("unit")
+                .long("unit")
+                .value_name("NAME")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("rsolv-exporter")
+                .help("Run the command as this unit of systemd's would: its user, settings, credentials, state")
                 .global(true)
                 .help_heading("Settings"),
         )
@@ -89,12 +108,37 @@ fn value_name(key: &str) -> &'static str {
     }
 }
 
+/// The arguments as the command line takes them: `--web.show-details true` as `--web.show-details=true`. Left as it is,
+/// `true` would be taken for a command; with a value always taken, so would a command for the value.
+pub fn joined(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let flags: Vec<String> = KEYS.iter().filter(|k| k.default == "false").map(|k| format!("--{}", k.flag())).collect();
+    let mut joined: Vec<OsString> = Vec::new();
+    for argument in arguments {
+        match joined.last_mut() {
+            Some(flag)
+                if ["true", "false"].iter().any(|b| argument == *b) && flags.iter().any(|f| flag == f.as_str()) =>
+            {
+                flag.push("=");
+                flag.push(argument);
+            }
+            _ => joined.push(argument),
+        }
+    }
+    joined
+}
+
 /// The task of a parsed command line.
 pub fn task(matches: &ArgMatches) -> Task {
     match matches.subcommand() {
         Some((name, matches)) => commands::task(name, matches),
         None => Task::Serve,
     }
+}
+
+/// The unit of systemd's that the command is to be run like.
+pub fn unit(matches: &ArgMatches) -> Option<&str> {
+    let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+    matches.get_one::<String>("unit").map(String::as_str)
 }
 
 /// The settings of a parsed command line, or all that is wrong with them, a line each.
@@ -113,7 +157,10 @@ fn lines(invalid: Vec<Invalid>) -> Vec<String> {
 
 fn layers(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Layers, Vec<String>> {
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
-    let of = |name: &str| matches.get_one::<String>(name).cloned();
+    let of = |name: &str| {
+        let values: Vec<&str> = matches.get_many::<String>(name)?.map(String::as_str).collect();
+        Some(values.join(","))
+    };
     let flags = KEYS.iter().filter_map(|key| Some((key.name.to_owned(), of(key.name)?))).collect();
     load(of("config.file").as_deref(), environment, flags).map_err(|e| vec![e])
 }
@@ -123,7 +170,8 @@ mod tests {
     use super::*;
 
     fn parse(args: &[&str]) -> (Task, Result<Settings, Vec<String>>) {
-        let matches = command().try_get_matches_from([&["rsolv-exporter"], args].concat()).unwrap();
+        let args = joined(["rsolv-exporter"].iter().chain(args).map(OsString::from));
+        let matches = command().try_get_matches_from(args).unwrap();
         (task(&matches), settings(&matches, BTreeMap::new()))
     }
 
@@ -146,6 +194,29 @@ mod tests {
             parse(&["--database.url=postgres://u@h/d", "--web.openmetrics-created", "--web.listen-address=:0"]);
         assert_eq!(task, Task::Serve);
         assert!(settings.unwrap().web.openmetrics_created);
+    }
+
+    #[test]
+    fn a_boolean_takes_a_value_after_a_space() {
+        let shows = |args: &[&str]| {
+            let (task, settings) = parse(&[&["--database.url=postgres://u@h/d"], args].concat());
+            (task, settings.unwrap().web.show_details)
+        };
+        assert_eq!(shows(&["--web.show-details", "true"]), (Task::Serve, true));
+        assert_eq!(shows(&["--web.show-details", "false", "once"]), (Task::Once, false));
+        assert_eq!(shows(&["--web.show-details", "once"]), (Task::Once, true));
+    }
+
+    #[test]
+    fn an_address_can_be_repeated() {
+        let (_, settings) = parse(&[
+            "--database.url=postgres://u@h/d",
+            "--web.listen-address=localhost:1",
+            "--web.listen-address",
+            "[::1]:2",
+        ]);
+        let addresses = settings.unwrap().web.listen_addresses;
+        assert_eq!(addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["localhost:1", "[::1]:2"]);
     }
 
     #[test]

@@ -7,7 +7,6 @@ mod layers;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ pub use keys::{KEYS, Key};
 pub use layers::{Layers, load};
 
 use crate::db::{Options, Password, Target, Timeouts, Url};
+use crate::listen::ListenAddress;
 
 /// Said of `--database.url postgres://USER:PASSWORD@HOST/DATABASE`.
 const PASSWORD_IN_ARGUMENTS: &str = "--database.url holds a password, which every user of this machine can read in the list of \
@@ -67,7 +67,9 @@ pub struct Series {
 #[derive(Clone, Debug)]
 pub struct Web {
     /// Where to listen.
-    pub listen_address: SocketAddr,
+    pub listen_addresses: Vec<ListenAddress>,
+    /// Whether to take the sockets of the service manager instead.
+    pub systemd_socket: bool,
     /// The path of the metrics.
     pub telemetry_path: String,
     /// TLS and users.
@@ -173,11 +175,6 @@ impl Web {
     }
 }
 
-/// `:10060` listens on every address, as in every other exporter.
-fn address(text: &str) -> Option<SocketAddr> {
-    if text.starts_with(':') { format!("0.0.0.0{text}").parse().ok() } else { text.parse().ok() }
-}
-
 /// Reads keys and gathers what is wrong with them.
 struct Reader<'a> {
     layers: &'a Layers,
@@ -214,7 +211,12 @@ impl Reader<'_> {
 
     fn web(&mut self) -> Web {
         Web {
-            listen_address: self.parse("web.listen_address", "an address such as 0.0.0.0:10060 or [::]:10060", address),
+            listen_addresses: self.parse(
+                "web.listen_address",
+                "HOST:PORT or :PORT, such as localhost:10060, [::1]:10060 or :10060, several with commas between",
+                ListenAddress::parse_list,
+            ),
+            systemd_socket: self.parse("web.systemd_socket", "true or false", |t| t.parse().ok()),
             telemetry_path: self.parse("web.telemetry_path", "a path of its own such as /metrics", |t| {
                 let own = t.starts_with('/') && t != "/" && !t.starts_with("/-/") && !t.contains(['?', '#', ' ']);
                 own.then(|| t.to_owned())
@@ -278,7 +280,7 @@ reset! {
     usize => 1,
     bool => false,
     String => String::new(),
-    SocketAddr => SocketAddr::from(([0, 0, 0, 0], 0)),
+    Vec<ListenAddress> => Vec::new(),
     tracing::level_filters::LevelFilter => tracing::level_filters::LevelFilter::INFO,
     LogFormat => LogFormat::Logfmt,
 }
@@ -314,6 +316,30 @@ mod tests {
         let service =
             [("RSOLV_EXPORTER_PORT", "tcp://10.0.0.1:10060"), ("RSOLV_EXPORTER_PORT_10060_TCP_ADDR", "10.0.0.1")];
         assert!(check(&[&[URL], &service[..]].concat(), &[], "").is_ok());
+    }
+
+    #[test]
+    fn a_variable_without_its_second_underscore_is_refused_with_what_was_meant() {
+        let wrong = check(&[URL, ("RSOLV_EXPORTER_STATE_FILE", "/s")], &[], "").unwrap_err();
+        assert_eq!(wrong, "RSOLV_EXPORTER_STATE_FILE: is no setting; did you mean RSOLV_EXPORTER_STATE__FILE?\n");
+        let wrong = check(&[URL, ("RSOLV_EXPORTER_POLL__INTERVALL", "1s")], &[], "[web]\nlisten_adress = \":1\"");
+        let wrong = wrong.unwrap_err();
+        assert!(wrong.contains("did you mean RSOLV_EXPORTER_POLL__INTERVAL?"), "{wrong}");
+        assert!(
+            wrong.contains("web.listen_adress (x.toml): is no setting; did you mean web.listen_address?"),
+            "{wrong}"
+        );
+    }
+
+    #[test]
+    fn addresses_are_a_list_everywhere() {
+        let listed = |env: &[_], file| {
+            let settings = check(&[&[URL], env].concat(), &[], file).unwrap();
+            settings.web.listen_addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&[], ""), [":10060"]);
+        assert_eq!(listed(&[], "[web]\nlisten_address = [\":1\", \"localhost:2\"]"), [":1", "localhost:2"]);
+        assert_eq!(listed(&[("RSOLV_EXPORTER_WEB__LISTEN_ADDRESS", ":1, [::1]:2")], ""), [":1", "[::1]:2"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The command `healthcheck`, for containers without an HTTP client.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -17,9 +17,23 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// What a server says that wants a certificate of its clients (RFC 8446, section 6.2): it works.
 const WANTS_CERTIFICATE: [&str; 2] = ["certificate required", "handshake failure"];
 
-/// Asks `/-/healthy` of the exporter that listens where the settings say; fails with the reason.
+/// Asks `/-/healthy` of the exporter that listens where the settings say, at each address until one answers; fails with
+/// the last reason.
 pub async fn run(web: &Web) -> Result<(), String> {
-    let address = reachable(web.listen_address);
+    let mut failure = "web.listen_address names no address".to_owned();
+    for listened in &web.listen_addresses {
+        let addresses = listened.reachable().await.map_err(|e| format!("{listened} (web.listen_address): {e}"))?;
+        for address in addresses {
+            match check(address, web).await {
+                Ok(()) => return Ok(()),
+                Err(e) => failure = e,
+            }
+        }
+    }
+    Err(failure)
+}
+
+async fn check(address: SocketAddr, web: &Web) -> Result<(), String> {
     let answer = tokio::time::timeout(TIMEOUT, ask(address, web.config_file.is_some())).await;
     let answer = answer.map_err(|_| format!("{address} does not answer within {}s", TIMEOUT.as_secs()))?;
     let answer = match answer {
@@ -28,16 +42,6 @@ pub async fn run(web: &Web) -> Result<(), String> {
     };
     let status = answer.lines().next().unwrap_or_default();
     if status.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("{address} answers: {status}")) }
-}
-
-/// An address that listens on all interfaces is reached through loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// With a web configuration TLS is tried first: the file says what is served now only if it is a good one.

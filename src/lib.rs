@@ -24,6 +24,10 @@
 //! | [`ask`]: [`explain`], [`rows`], [`buckets`], [`backfill`] | the commands that ask about the numbers | |
 //! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] |
 //! | [`table`] | tables for a terminal | pure |
+//! | [`unit`] | a command as a unit of systemd's would run it | systemd |
+//! | [`build`] | what the program was built from | pure |
+//! | [`listen`] | the sockets that the web side listens on | sockets |
+//! | [`orphans`] | what a process 1 has to clean up | processes |
 //! | [`log`], [`notify`] | where log lines go; what the service manager is told | standard error, a socket |
 //!
 //! # Invariants
@@ -40,6 +44,7 @@ pub mod ask;
 pub mod backfill;
 pub mod backoff;
 pub mod buckets;
+pub mod build;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -49,10 +54,12 @@ pub mod exposition;
 pub mod gone;
 pub mod healthcheck;
 pub mod ledger;
+pub mod listen;
 pub mod log;
 pub mod metrics;
 pub mod notify;
 pub mod once;
+pub mod orphans;
 pub mod poll;
 pub mod published;
 pub mod question;
@@ -64,5 +71,6 @@ pub mod sql;
 pub mod state;
 pub mod status;
 pub mod table;
+pub mod unit;
 pub mod walk;
 pub mod web;

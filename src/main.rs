@@ -1,5 +1,6 @@
 //! Arguments, runtime, exit status: 0; 1 could not do it; 2 wrong usage or configuration.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use rsolv_exporter::ask::AskError;
@@ -7,15 +8,30 @@ use rsolv_exporter::cli::{self, Task};
 use rsolv_exporter::config::Settings;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::web::Gate;
-use rsolv_exporter::{ask, check, healthcheck, log, once, serve};
+use rsolv_exporter::{ask, check, healthcheck, log, once, serve, unit};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
     share_heap();
-    let matches = cli::command().get_matches();
+    let arguments = cli::joined(std::env::args_os());
+    let matches = cli::command().get_matches_from(&arguments);
     let task = cli::task(&matches);
+    if let Some(unit) = cli::unit(&matches) {
+        if task == Task::Serve {
+            return misused(
+                "this cannot be run",
+                &["--unit is for other commands: systemctl starts the unit".to_owned()],
+            );
+        }
+        return ended(Err(unit::run(unit, &unit::without_flag(&arguments))));
+    }
+    match &task {
+        Task::Completion(shell) => return ended(cli::completion(shell, &mut std::io::stdout().lock())),
+        Task::Man(directory) => return ended(cli::man(directory.as_ref()).map_err(|e| format!("{directory}: {e}"))),
+        _ => {}
+    }
     if task == Task::Healthcheck {
         // It knows the environment of a container, but not the server's command line, which may name the database.
         return match cli::web(&matches, environment()) {
@@ -64,10 +80,14 @@ fn on_runtime(what: impl Future<Output = Result<ExitCode, String>>) -> ExitCode 
         }
         Err(e) => Err(format!("cannot start: {e}")),
     };
-    result.unwrap_or_else(|message| {
-        eprintln!("rsolv-exporter: {message}");
-        ExitCode::from(FAILED)
-    })
+    result.unwrap_or_else(|message| ended(Err(message)))
+}
+
+/// The exit status; a failure is said.
+fn ended(result: Result<(), String>) -> ExitCode {
+    let Err(message) = result else { return ExitCode::SUCCESS };
+    log::fail(&format!("rsolv-exporter: {message}"));
+    ExitCode::from(FAILED)
 }
 
 /// One heap for all threads: glibc gives those that render, compress and save one each, and what they free stays there.
@@ -83,7 +103,13 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
     match task {
         Task::Serve => {
             let stop = serve::stop_signal().map_err(|e| format!("cannot wait for signals: {e}"))?;
-            serve::run(settings, sources, gate, stop).await.map_err(|e| e.to_string())?;
+            match serve::run(settings, sources, gate, stop).await {
+                // Neither a file of another user nor a low port comes right by trying again.
+                Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                    return Ok(misused("these settings cannot be used", &[e.to_string()]));
+                }
+                served => served.map_err(|e| e.to_string())?,
+            }
         }
         Task::Once => {
             let (text, failure) = once::run(settings, sources).await.map_err(|e| e.to_string())?;
@@ -106,7 +132,9 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
                 answer => answer.map_err(|e| e.to_string())?,
             }
         }
-        Task::Healthcheck => unreachable!("main has done it: it needs no settings but those of the web"),
+        Task::Healthcheck | Task::Completion(_) | Task::Man(_) => {
+            unreachable!("main has done it: it needs no database")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -118,10 +146,8 @@ fn print(text: &str) {
 }
 
 fn misused(what: &str, problems: &[String]) -> ExitCode {
-    eprintln!("rsolv-exporter: {what}:");
-    for problem in problems {
-        eprintln!("  {problem}");
-    }
+    let problems: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+    log::fail(&format!("rsolv-exporter: {what}:\n{}", problems.join("\n")));
     ExitCode::from(MISUSED)
 }
 

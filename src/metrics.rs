@@ -1,5 +1,8 @@
 //! The exporter's metrics about itself, in a `prometheus` registry.
 
+#[cfg(target_os = "linux")]
+mod process;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,6 +11,7 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use crate::build;
 use crate::db::Reason;
 use crate::ledger::Ledger;
 use crate::source::Source;
@@ -147,11 +151,12 @@ impl Metrics {
             version: Arc::default(),
             registry,
         };
-        let info = opts("build_info", "A constant 1, labelled with the version.");
-        let info = info.const_label("version", env!("CARGO_PKG_VERSION"));
+        let info = opts("build_info", "A constant 1, labelled with what the program was built from.");
+        let info = info.const_label("version", build::VERSION).const_label("revision", build::REVISION);
+        let info = info.const_label("date", build::DATE).const_label("rustc", build::RUSTC);
         own(&metrics.registry, IntGauge::with_opts(info)).set(1);
         #[cfg(target_os = "linux")]
-        register(&metrics.registry, prometheus::process_collector::ProcessCollector::for_self());
+        register(&metrics.registry, process::Process::this());
         for reason in Reason::ALL {
             metrics.poll_failures.with_label_values(&[reason.as_str()]);
         }

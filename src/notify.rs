@@ -1,4 +1,6 @@
 //! Tells a service manager how things stand, as sd_notify(3) describes it.
+//!
+//! `READY=1` once it listens, `STATUS=` after each poll (`systemctl status` shows it), `STOPPING=1` at the end.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -10,6 +12,11 @@ pub fn send(state: &str) {
     if let Err(error) = send_to(&path.to_string_lossy(), state) {
         tracing::warn!(%error, "the service manager cannot be told {state}");
     }
+}
+
+/// Says in a line what the exporter does; nothing without a service manager.
+pub fn status(text: &str) {
+    send(&format!("STATUS={}", text.replace('\n', " ")));
 }
 
 fn send_to(path: &str, state: &str) -> io::Result<()> {

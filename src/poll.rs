@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::db::{Failure, Position, Session, Target};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::notify;
 use crate::published::{Page, Published, Served};
 use crate::source::Source;
 use crate::state::Fingerprint;
@@ -147,6 +148,10 @@ impl Poller {
         let success = result.is_ok().then(|| now_ms() as f64 / 1000.0);
         self.metrics.poll_ends(started.elapsed(), success);
         self.published.polled(started.elapsed(), lost);
+        notify::status(&match &result {
+            Ok(()) => format!("{} sources read in {:.1?}", self.tracked.len(), started.elapsed()),
+            Err(failure) => format!("trying again after a failure ({}): {failure}", failure.reason),
+        });
         result
     }
 

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::config::Settings;
+use crate::build;
+use crate::config::{Settings, Web};
+use crate::listen;
 use crate::metrics::Metrics;
 use crate::notify;
+use crate::orphans;
 use crate::poll::Poller;
 use crate::published::Published;
 use crate::source::Source;
@@ -20,11 +24,13 @@ const GRACE: Duration = Duration::from_secs(8);
 
 /// Polls and serves until `stop` changes. Fails only if it cannot listen.
 pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: watch::Receiver<bool>) -> io::Result<()> {
-    let address = settings.web.listen_address;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {address} (web.listen_address): {e}")))?;
-    tracing::info!(address = %listener.local_addr()?, path = settings.web.telemetry_path, "listening");
+    let set = settings.shown.iter().filter(|(_, _, origin)| !origin.is_empty());
+    let set = set.map(|(key, _, origin)| format!("{key} ({origin})")).collect::<Vec<_>>().join(", ");
+    tracing::info!(version = build::VERSION, revision = build::REVISION, settings = set, "starting");
+    let listeners = listeners(&settings.web).await?;
+    for listener in &listeners {
+        tracing::info!(address = %listener.local_addr()?, path = settings.web.telemetry_path, "listening");
+    }
     if settings.state_file.is_none() {
         tracing::warn!(
             "state.file is not set: a restart recounts the tables, and after rows were deleted Prometheus takes that for new events"
@@ -33,10 +39,12 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: wa
     for note in settings.target.notes() {
         tracing::info!("database.url: {note}");
     }
+    let hangup = signal(SignalKind::hangup())?;
     let published = Arc::new(Published::default());
     let metrics = Metrics::new(&sources);
     let gate = Arc::new(gate);
     let watching = tokio::spawn(gate.clone().watch(metrics.clone(), stop.clone()));
+    let reloading = tokio::spawn(reload_on(hangup, gate.clone(), stop.clone()));
     let site = Site {
         published: published.clone(),
         metrics: metrics.clone(),
@@ -52,18 +60,50 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: wa
         poller.keep_state(path)?;
     }
     let polling = tokio::spawn(poller.run(stop.clone()));
+    let reaping = tokio::spawn(orphans::reap(stop.clone()));
     notify::send("READY=1");
-    web::run(listener, Arc::new(site), stop).await;
+    web::run(listeners, Arc::new(site), stop).await;
     notify::send("STOPPING=1");
     // A panic in there has been logged; there is nothing left to do but to end.
-    let _ = tokio::join!(polling, watching);
+    let _ = tokio::join!(polling, watching, reloading, reaping);
     tracing::info!("stopped");
     Ok(())
 }
 
+async fn listeners(web: &Web) -> io::Result<Vec<TcpListener>> {
+    if web.systemd_socket {
+        return listen::passed().map_err(|e| io::Error::new(e.kind(), format!("web.systemd_socket: {e}")));
+    }
+    let mut listeners = Vec::new();
+    for address in &web.listen_addresses {
+        let bound = address.bind().await;
+        let named =
+            |e: io::Error| io::Error::new(e.kind(), format!("cannot listen on {address} (web.listen_address): {e}"));
+        listeners.extend(bound.map_err(named)?);
+    }
+    Ok(listeners)
+}
+
+/// Reads again what can be at each SIGHUP, until `stop` changes.
+async fn reload_on(mut hangup: Signal, gate: Arc<Gate>, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        match gate.reload() {
+            true => tracing::info!(
+                "SIGHUP: reading the web configuration and its certificates again; the rest changes by restart"
+            ),
+            false => tracing::info!(
+                "SIGHUP: there is no web.config_file to read again; settings and definitions change by restart"
+            ),
+        }
+    }
+}
+
 /// Becomes true at SIGTERM or SIGINT.
 pub fn stop_signal() -> io::Result<watch::Receiver<bool>> {
-    use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {

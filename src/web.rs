@@ -17,10 +17,12 @@ mod routes;
 mod tls;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::header::{CONNECTION, HeaderValue};
@@ -58,12 +60,12 @@ pub struct Client {
 }
 
 /// Serves until `stop` changes, then lets responses under way finish.
-pub async fn run(listener: TcpListener, site: Arc<Site>, mut stop: watch::Receiver<bool>) {
+pub async fn run(listeners: Vec<TcpListener>, site: Arc<Site>, mut stop: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let places = Places::of_process();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = poll_fn(|context| accept(&listeners, context)) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let (stream, address) = match accepted {
@@ -92,10 +94,16 @@ pub async fn run(listener: TcpListener, site: Arc<Site>, mut stop: watch::Receiv
         });
         places.runs(id, task.abort_handle());
     }
-    drop(listener);
+    drop(listeners);
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("some clients did not take their responses in time");
     }
+}
+
+/// The next connection of any listener.
+fn accept(listeners: &[TcpListener], context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    let mut accepted = listeners.iter().map(|listener| listener.poll_accept(context));
+    accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
 }
 
 /// What a connection needs of the server.

@@ -8,6 +8,8 @@
 #     tests/setup.sh patroni       Patroni, etcd and HAProxy
 #     tests/setup.sh python        Prometheus' Python client and Google's protobuf, in .tools/python
 #     tests/setup.sh web           curl and openssl, to ask for pages with TLS
+#     tests/setup.sh systemd       mmdebstrap and systemd-nspawn, to boot a machine in a container
+#     tests/setup.sh image         mmdebstrap and buildah, to build the container's image
 #     tests/setup.sh load          psql and wrk, with which the exporter is measured
 #     tests/setup.sh fuzz          a C++ compiler, and cargo-fuzz in .tools
 #     tests/setup.sh peers         as far as they can be had: the exporters it is measured beside
@@ -16,7 +18,7 @@
 # service is started or left enabled, and no PostgreSQL cluster is created.
 set -eu
 
-usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [patroni] [python] [web] [load] [fuzz] [peers]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [patroni] [python] [web] [systemd] [image] [load] [fuzz] [peers]'
 
 fail() {
     printf 'setup: ' >&2
@@ -64,6 +66,14 @@ have_build() {
 
 have_load() {
     have psql && have wrk
+}
+
+have_systemd() {
+    have mmdebstrap && have systemd-nspawn
+}
+
+have_image() {
+    have mmdebstrap && have buildah
 }
 
 have_postgres_exporter() {
@@ -204,6 +214,18 @@ haproxy on PATH.'
         services=
         purpose='to measure the exporter'
         by_hand='Install psql and wrk and put them on PATH.'
+        ;;
+    systemd)
+        packages='mmdebstrap systemd-container'
+        services=
+        purpose='to boot a machine with systemd in the tests'
+        by_hand='Install mmdebstrap and systemd-nspawn and put them on PATH.'
+        ;;
+    image)
+        packages='mmdebstrap buildah'
+        services=
+        purpose="to build the container's image in the tests"
+        by_hand='Install mmdebstrap and buildah and put them on PATH.'
         ;;
     postgres_exporter | sql_exporter)
         packages=prometheus-$(echo "$1" | tr _ -)

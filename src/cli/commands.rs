@@ -160,6 +160,32 @@ Example:
     /var/lib/prometheus/metrics2",
             ),
         Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"),
+        Command::new("completion")
+            .about("Print what makes a shell complete commands and flags")
+            .arg(
+                Arg::new("shell")
+                    .value_name("SHELL")
+                    .required(true)
+                    .value_parser(PossibleValuesParser::new(["bash", "zsh", "fish"]))
+                    .help("The shell"),
+            )
+            .after_help(
+                "\
+The Debian package has installed it. Elsewhere, for one user:
+
+Examples:
+  rsolv-exporter completion bash > \\
+    ~/.local/share/bash-completion/completions/rsolv-exporter
+  rsolv-exporter completion fish > \\
+    ~/.config/fish/completions/rsolv-exporter.fish
+  with ~/.zfunc in $fpath:
+  rsolv-exporter completion zsh > ~/.zfunc/_rsolv-exporter",
+            ),
+        // For packages, which are made from a built program.
+        Command::new("man")
+            .about("Write the manual's pages into a directory")
+            .hide(true)
+            .arg(Arg::new("directory").value_name("DIRECTORY").required(true)),
     ]
 }
 
@@ -187,6 +213,8 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
             labels: matches.get_many("label").into_iter().flatten().cloned().collect(),
         }),
         "healthcheck" => Task::Healthcheck,
+        "completion" => Task::Completion(text("shell").unwrap_or_default()),
+        "man" => Task::Man(text("directory").unwrap_or_default()),
         _ => Task::Serve,
     }
 }

@@ -17,6 +17,11 @@ impl Key {
         if self.name == "web.config_file" { "web.config.file".to_owned() } else { self.name.replace('_', "-") }
     }
 
+    /// True if the flag can be repeated, and the file can hold a list.
+    pub fn is_list(&self) -> bool {
+        self.name == "web.listen_address"
+    }
+
     /// The environment variable.
     pub fn variable(&self) -> String {
         format!("{PREFIX}{}", self.name.replace('.', "__").to_uppercase())
@@ -31,7 +36,7 @@ const fn key(name: &'static str, default: &'static str, help: &'static str) -> K
 }
 
 /// Every setting, in the order in which it is shown.
-pub const KEYS: [Key; 22] = [
+pub const KEYS: [Key; 23] = [
     key("database.url", "", "Where the database is: postgres://USER@HOST:PORT/DATABASE. DATABASE_URL works as well"),
     key("database.url_file", "", "A file that holds the URL, instead of database.url"),
     key("database.password_file", "", "A file that holds the password, read at every connection"),
@@ -47,7 +52,8 @@ pub const KEYS: [Key; 22] = [
     key("series.birth_hold", "90s", "How long a new series stays 0 after the first scrape that showed it"),
     key("state.file", "", "Where totals survive a restart; without it they are recounted from the tables"),
     key("queries.dir", "", "A directory of NAME.sql and NAME.toml; without it the shipped queries are used"),
-    key("web.listen_address", "0.0.0.0:10060", "Where to serve"),
+    key("web.listen_address", ":10060", "Where to serve: HOST:PORT, or :PORT for IPv4 and IPv6; several with commas"),
+    key("web.systemd_socket", "false", "Whether to serve on the sockets of a systemd socket unit instead"),
     key("web.telemetry_path", "/metrics", "The path of the metrics"),
     key("web.config_file", "", "TLS and users, in the format of Prometheus' exporter-toolkit"),
     key("web.openmetrics_created", "false", "Whether OpenMetrics carries _created"),

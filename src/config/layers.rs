@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use config::{Config, File, FileFormat, Map, Value, ValueKind};
 
 use super::Invalid;
-use super::keys::{KEYS, PREFIX};
+use super::keys::{KEYS, Key, PREFIX};
 use crate::db::Environment;
 
 /// What is set, by key, with its origin. Values are text; they are parsed by whoever knows their type.
@@ -58,6 +58,9 @@ impl Layers {
         for (variable, value) in &environment {
             if let Some(key) = variable.strip_prefix(PREFIX).filter(|key| key.contains("__")) {
                 layers.insert(key.replacen("__", ".", 1).to_lowercase(), (value.clone(), variable.clone()));
+            } else if KEYS.iter().any(|key| key.variable().replace("__", "_") == *variable) {
+                // What people write who do not know of the second underscore. It is no key, and so refused.
+                layers.insert(variable.clone(), (value.clone(), String::new()));
             }
         }
         for (key, value) in flags {
@@ -97,10 +100,23 @@ impl Layers {
         let unknown = unknown.map(|(key, (_, origin))| Invalid {
             key: key.clone(),
             origin: origin.clone(),
-            message: "is no setting; see rsolv-exporter --help".to_owned(),
+            message: match meant(key, origin) {
+                Some(meant) => format!("is no setting; did you mean {meant}?"),
+                None => "is no setting; see rsolv-exporter --help".to_owned(),
+            },
         });
         unknown.collect()
     }
+}
+
+/// The setting that somebody meant who wrote `key`, in the words of where it was written.
+fn meant(key: &str, origin: &str) -> Option<String> {
+    if let Some(known) = KEYS.iter().find(|known| known.variable().replace("__", "_") == key) {
+        return Some(known.variable());
+    }
+    let alike = |known: &Key| strsim::jaro_winkler(known.name, key);
+    let best = KEYS.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|known| alike(known) > 0.9)?;
+    Some(if origin.starts_with(PREFIX) { best.variable() } else { best.name.to_owned() })
 }
 
 fn flatten(prefix: &str, kind: ValueKind, visit: &mut impl FnMut(&str, String)) {
@@ -111,6 +127,10 @@ fn flatten(prefix: &str, kind: ValueKind, visit: &mut impl FnMut(&str, String)) 
                 let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
                 flatten(&key, value.kind, visit);
             }
+        }
+        // A list of texts is written like the same list in a variable.
+        ValueKind::Array(entries) => {
+            visit(prefix, entries.iter().map(|entry| entry.kind.to_string()).collect::<Vec<_>>().join(","));
         }
         other => visit(prefix, other.to_string()),
     }

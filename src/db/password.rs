@@ -46,9 +46,12 @@ impl Password {
             Self::File(path) => read_file("database.password_file", path)?,
             Self::Command(command) => run_within(command, LIMIT).await?,
         };
-        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+        let password = text.trim_end_matches(['\r', '\n']);
+        // An empty file is no password: a unit's default for who needs none.
+        Ok((!password.is_empty()).then(|| password.to_owned()))
     }
 }
+
 /// The text of a file that a setting names.
 pub fn read_file(setting: &str, path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path);

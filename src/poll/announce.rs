@@ -6,6 +6,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::db::{Failure, Target};
 use crate::ledger::{Applied, Judgement, Ledger};
+use crate::notify;
 use crate::source::Source;
 
 /// While history is read, progress is told this often.
@@ -108,6 +109,7 @@ impl Announcer {
             *last = now;
             let id = ledger.frontier().high().unwrap_or_default();
             tracing::info!(source = source.name, rows = ledger.rows(), id, "reading rows from before");
+            notify::status(&format!("reading rows of {} from before: {} so far", source.name, ledger.rows()));
         }
     }
 }

@@ -30,7 +30,13 @@ impl Poller {
             Ok(state) => self.resume(state),
             Err(LoadError::Absent) => tracing::info!(path = %path.display(), "there is no state yet: counting begins"),
             Err(LoadError::Unreadable(e)) => {
-                let remedy = "let the exporter's user read it, or move it away to count anew from the tables";
+                // What root has put there is root's: the folder's owner is the user that the exporter runs as.
+                let folder = file.path().parent().unwrap_or(path).display();
+                let remedy = format!(
+                    "let the exporter's user read it (chown --reference={folder} {}), \
+                     or move it away to count anew from the tables",
+                    file.path().display()
+                );
                 return Err(named(io::Error::new(e.kind(), format!("cannot be read: {e}: {remedy}"))));
             }
             Err(e) => {

@@ -68,10 +68,14 @@ impl Site {
         let path = request.uri().path();
         let known = path == self.telemetry_path || ["/", "/-/healthy", "/-/ready"].contains(&path);
         if !known {
-            return plain(
-                StatusCode::NOT_FOUND,
-                format!("404: there is nothing at this path; see / and {}\n", self.telemetry_path),
-            );
+            let text = match path {
+                "/-/reload" => "404: not offered, for nothing here changes over HTTP: the web configuration and its \
+                     certificates are read again when they change and on SIGHUP, settings and definitions at a restart, \
+                     over which state.file keeps the totals\n"
+                    .to_owned(),
+                _ => format!("404: there is nothing at this path; see / and {}\n", self.telemetry_path),
+            };
+            return plain(StatusCode::NOT_FOUND, text);
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "405: only GET and HEAD\n".to_owned());

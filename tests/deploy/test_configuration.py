@@ -46,6 +46,11 @@ def test_exporter_has_the_same_settings_and_defaults(exporter):
         assert (said and said.group(1)) == (None if default is None else str(default).lower() if isinstance(default, bool) else str(default)), flag
 
 
+def test_the_settings_that_are_installed_have_only_keys_that_exist():
+    text = re.sub(r"(?m)^# ([a-z_]+ = )", r"\1", (DEPLOY / "debian/rsolv-exporter.toml").read_text())
+    assert flatten(tomllib.loads(text)).keys() == {"database.url"}
+
+
 def test_exporter_accepts_the_sample(exporter, tmp_path):
     """Every default uncommented, and an unreachable database: it may only complain about that."""
     text = SAMPLE.read_text()

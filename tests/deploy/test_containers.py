@@ -263,3 +263,31 @@ def test_compose_writer(postgres, database, tmp_path):
     assert postgres.query(database, """
         SELECT count(*) FROM mitigation_executions
         WHERE (data->>'trust_score')::numeric NOT BETWEEN 0 AND 100 OR completed_at < started_at""") == "0"
+
+
+def test_as_process_1_it_reaps_what_others_have_left(exporter):
+    """As in a container: a process that it did not start ends as its child."""
+    if run("unshare", "--user", "--map-root-user", "--pid", "--fork", "true").returncode != 0:
+        pytest.skip("no namespaces for this user")
+    process = subprocess.Popen(
+        ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "sh", "-c", 'sleep 0.2 & exec "$0" "$@"',
+         str(exporter), "--database.url=postgres://nobody@127.0.0.1:1/none", "--web.listen-address=127.0.0.1:0"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )
+
+    def children(pid):
+        lists = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+        return "".join(lists).split()
+
+    try:
+        while "msg=listening" not in process.stderr.readline():
+            assert process.poll() is None
+        first, = children(process.pid)
+        for _ in range(600):
+            if not children(first):
+                break
+            time.sleep(0.05)
+        assert not children(first), "a zombie has stayed"
+    finally:
+        process.kill()
+        process.wait(10)

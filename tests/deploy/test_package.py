@@ -20,16 +20,21 @@ def test_assets_exist():
             assert list(ROOT.glob(source)), source
 
 
+def test_the_changelog_of_the_package_is_of_this_version():
+    first = (ROOT / "deploy/debian/changelog").read_text().splitlines()[0]
+    assert first.startswith(f"rsolv-exporter ({CARGO['package']['version']}-1) ")
+
+
 def test_package(exporter, tmp_path):
     tools = f"{ROOT}/.tools/cargo/bin:{os.environ['PATH']}"
     if not shutil.which("cargo-deb", path=tools):
         pytest.skip("no cargo-deb")
-    (tmp_path / "target/release").mkdir(parents=True)
-    shutil.copy(exporter, tmp_path / "target/release/rsolv-exporter")
-    (tmp_path / "target/release/licenses.txt").write_text("MIT\n")
+    (tmp_path / "licenses.txt").write_text("MIT\n")
     package = tmp_path / "rsolv-exporter.deb"
-    must("cargo", "deb", "--no-build", "--no-strip", "--output", package, cwd=ROOT,
-         env=os.environ | {"PATH": tools, "CARGO_TARGET_DIR": str(tmp_path / "target")})
+    program = tmp_path / "rsolv-exporter"
+    must("strip", "-o", program, exporter)
+    must(ROOT / "deploy/debian/package.sh", program, tmp_path / "licenses.txt", package,
+         env=os.environ | {"PATH": tools, "DPKG_DEB_COMPRESSOR_TYPE": "gzip"})
 
     depends = must("dpkg-deb", "--field", package, "Depends")
     for library in ("libc6", "libgcc-s1", "libssl3"):
@@ -44,7 +49,9 @@ def test_package(exporter, tmp_path):
     must(*dpkg, "-i", package)
     listed = must("dpkg", f"--root={root}", "-L", "rsolv-exporter").splitlines()
     for path in ("/usr/bin/rsolv-exporter", "/etc/rsolv-exporter/rsolv-exporter.toml",
-                 "/usr/share/rsolv-exporter/smoke-test.sh", "/usr/share/rsolv-exporter/postgres/role.sql",
+                 "/usr/share/rsolv-exporter/deploy/smoke-test.sh", "/usr/share/rsolv-exporter/deploy/postgres/role.sql",
+                 "/usr/share/rsolv-exporter/README.md", "/usr/share/rsolv-exporter/alerts/README.md",
+                 "/usr/share/doc/rsolv-exporter/examples/rsolv-exporter.toml", "/usr/share/man/man1/rsolv-exporter.1.gz",
                  "/usr/share/rsolv-exporter/dashboards/rsolv-executions.json",
                  "/usr/share/rsolv-exporter/alerts/alertmanager.yml"):
         assert path in listed
@@ -53,31 +60,35 @@ def test_package(exporter, tmp_path):
         assert shipped <= {p.name for p in (root / "usr/share/rsolv-exporter" / folder).glob(pattern)}, folder
     credentials = root / "etc/rsolv-exporter/credentials"
     assert credentials.stat().st_mode & 0o777 == 0o700
-    unit, = [p for p in listed if p.endswith("/rsolv-exporter.service")]
+    unit, = [p for p in listed if p.endswith("system/rsolv-exporter.service")]
+    template = root / (unit[1:].replace(".service", "@.service"))
+    assert template.read_text() == (root / unit[1:]).read_text()
     installed = tmp_path / "rsolv-exporter.service"
     installed.write_text((root / unit[1:]).read_text().replace("ExecStart=", f"ExecStart={root}"))
     verified = run("systemd-analyze", "verify", "--man=no", installed)
     assert verified.returncode == 0, verified.output
     must(root / "usr/bin/rsolv-exporter", "--version")
 
-    # What the administrator has written survives an upgrade that brings another sample, and removal.
+    # What the administrator has written survives an upgrade, and removal.
     settings = root / "etc/rsolv-exporter/rsolv-exporter.toml"
     settings.write_text("[log]\n")
     (credentials / "database-password").write_text("secret")
     unpacked = tmp_path / "unpacked"
     must("dpkg-deb", "--raw-extract", package, unpacked)
-    for path, was, now in (("DEBIAN/control", "Version: ", "Version: 99."),
-                           ("etc/rsolv-exporter/rsolv-exporter.toml", "# ", "# Newer. ")):
-        (unpacked / path).write_text((unpacked / path).read_text().replace(was, now, 1))
+    control = unpacked / "DEBIAN/control"
+    control.write_text(control.read_text().replace("Version: ", "Version: 99.", 1))
     must("dpkg-deb", "--build", "--root-owner-group", unpacked, tmp_path / "newer.deb")
-    must(*dpkg, "--force-confold", "-i", tmp_path / "newer.deb")
+    # It asks nothing: the settings are the same in every release, the sample with all of them is no configuration.
+    must(*dpkg, "-i", tmp_path / "newer.deb")
     assert must("dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W", "-f=${Version}", "rsolv-exporter").startswith("99.")
     assert settings.read_text() == "[log]\n"
     must(*dpkg, "--remove", "rsolv-exporter")
     assert settings.read_text() == "[log]\n"
     assert (credentials / "database-password").exists()
 
-    # Purging takes all of it, and the state.
+    # Purging takes all of it, and the states, also of instances.
+    (root / "etc/rsolv-exporter@x/credentials").mkdir(parents=True)
+    (root / "var/lib/private/rsolv-exporter@x").mkdir(parents=True)
     state = root / "var/lib/private/rsolv-exporter"
     state.mkdir(parents=True)
     (state / "state").write_text("counted")

@@ -1,4 +1,5 @@
-"""The unit file: valid, hardened, and in step with the sample configuration."""
+"""The unit file: valid, hardened, and in step with the sample configuration. What it does under a real systemd is in
+tests/deploy/systemd/."""
 
 import os
 import pathlib
@@ -51,7 +52,8 @@ def test_environment_is_made_of_settings():
 def test_state_is_kept_and_password_is_a_credential():
     values = dict(directives())
     environment = dict(v.split("=", 1) for k, v in directives() if k == "Environment")
-    assert environment["RSOLV_EXPORTER_STATE__FILE"] == f"%S/{values['StateDirectory']}/state"
+    # By the unit's name, for instances of the template.
+    assert environment["RSOLV_EXPORTER_STATE__FILE"] == f"%S/{values['StateDirectory']}/state" == "%S/%N/state"
     name = values["LoadCredential"].split(":")[0]
     assert environment["RSOLV_EXPORTER_DATABASE__PASSWORD_FILE"] == f"%d/{name}"
 

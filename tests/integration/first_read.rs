@@ -55,7 +55,7 @@ async fn a_long_history_is_read_exactly_while_others_write() {
     let counted = |metrics: &Metrics| metrics.sum("rsolv_validation_executions_total", &[]);
     let first = exporter.wait_for("the first read", |metrics| counted(metrics) > 0.0).await;
     assert!(counted(&first) > f64::from(HISTORY) * 0.99, "nothing is shown before all is read: {}", counted(&first));
-    assert!(exporter.log().contains("message=\"reading rows from before\""), "{}", exporter.log());
+    assert!(exporter.log().contains("msg=\"reading rows from before\""), "{}", exporter.log());
 
     db.batch("UPDATE validation_executions SET status = 'failed' WHERE status = 'running' AND id < 9000").await;
     late.batch_execute("COMMIT").await.unwrap();

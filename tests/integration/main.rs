@@ -31,6 +31,7 @@ mod prometheus_3;
 mod readme;
 mod rendering;
 mod rows_command;
+mod service;
 mod serving;
 mod settings;
 mod smoke;

@@ -171,7 +171,7 @@ async fn what_cannot_be_read_is_not_replaced() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains(&format!("state.file {path}: cannot be read: ")), "{said}");
-    assert!(said.contains("let the exporter's user read it, or move it away"), "{said}");
+    assert!(said.contains("let the exporter's user read it (chown --reference="), "{said}");
     assert!(state.path.is_dir() && !fs::exists(format!("{path}.bad")).unwrap());
 }
 

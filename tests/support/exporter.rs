@@ -259,7 +259,7 @@ pub fn program() -> PathBuf {
 
 /// The address in a log line that says that the exporter listens.
 fn address(line: &str) -> Option<String> {
-    if !line.contains("message=listening") {
+    if !line.contains("msg=listening") {
         return None;
     }
     let (_, rest) = line.split_once("address=")?;
