@@ -55,7 +55,7 @@ pub async fn suggest<'a>(
     conditions.extend(walk.recent());
     let found = format!(
         "  SELECT {}::float8 AS value, count(*) AS times\n  FROM seen\n  WHERE {}\n  GROUP BY 1",
-        row_value(question),
+        row_value(question).unwrap_or_else(|| "1".to_owned()),
         conditions.join("\n    AND ")
     );
     let mut values = Distribution::default();

@@ -3,6 +3,7 @@
 mod commands;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -104,6 +105,14 @@ pub fn settings(matches: &ArgMatches, environment: BTreeMap<String, String>) -> 
 /// Those of `[web]` alone, whatever the others are.
 pub fn web(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Web, Vec<String>> {
     Web::check(&layers(matches, environment)?).map_err(lines)
+}
+
+/// The directory of definitions alone, whatever the other settings are.
+pub fn queries_dir(
+    matches: &ArgMatches,
+    environment: BTreeMap<String, String>,
+) -> Result<Option<PathBuf>, Vec<String>> {
+    Ok(layers(matches, environment)?.get("queries.dir").filter(|dir| !dir.is_empty()).map(PathBuf::from))
 }
 
 fn lines(invalid: Vec<Invalid>) -> Vec<String> {

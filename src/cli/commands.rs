@@ -59,7 +59,7 @@ Examples:
             )),
         Command::new("rows")
             .about("List the executions behind a series, newest first")
-            .arg(selector(true).help("The series, such as 'rsolv_validation_executions_total{status=\"failed\"}'"))
+            .arg(selector(false).help("The series; without it: the metrics that there are, with their labels"))
             .arg(since().help("Only executions that finished within this time, such as 24h"))
             .arg(
                 Arg::new("limit")
@@ -88,7 +88,10 @@ Examples:
     'rsolv_validation_duration_milliseconds_bucket{{le!=\"300000\"}}'
   between one and two minutes, as CSV:
   rsolv-exporter rows --format csv --limit 1000 \\
-    'rsolv_validation_duration_milliseconds{{le=\"120000\"}}'"
+    'rsolv_validation_duration_milliseconds{{le=\"120000\"}}'
+  the values that were rejected, and why:
+  rsolv-exporter rows \\
+    'rsolv_exporter_rejected_values_total{{column=\"trust_score\"}}'"
             )),
         Command::new("buckets")
             .about("Suggest the bounds of a histogram from the values that there are")
@@ -171,7 +174,7 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
         "once" => Task::Once,
         "sql" => Task::Sql(text("selector")),
         "rows" => Task::Rows(rows::Options {
-            selector: text("selector").unwrap_or_default(),
+            selector: text("selector"),
             since: matches.get_one("since").copied(),
             limit: matches.get_one::<u32>("limit").map_or(usize::MAX, |&limit| limit as usize),
             format: text("format").and_then(|text| rows::Format::parse(&text)).unwrap_or(rows::Format::Table),
@@ -203,7 +206,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::question::Question;
+    use crate::question::{Question, REJECTED};
     use crate::source::Source;
 
     /// The words of a command in a help text, up to where the shell takes over.
@@ -232,7 +235,7 @@ mod tests {
                 let task = super::super::task(&matches.unwrap_or_else(|e| panic!("{line}: {e}")));
                 let selector = match &task {
                     Task::Sql(selector) => selector.clone(),
-                    Task::Rows(options) => Some(options.selector.clone()),
+                    Task::Rows(options) => options.selector.clone().filter(|s| !s.starts_with(REJECTED)),
                     Task::Buckets(options) => Some(options.selector.clone()),
                     _ => None,
                 };
