@@ -45,6 +45,8 @@ impl From<BackfillError> for AskError {
         match error {
             BackfillError::Database(failure) => Self::Database(failure),
             BackfillError::Write(error) => Self::Write(error),
+            BackfillError::Other(_) => Self::Misused(error.to_string()),
+            BackfillError::File(..) => Self::Nothing(error.to_string()),
         }
     }
 }
@@ -95,7 +97,7 @@ pub async fn run(task: &Task, settings: &Settings, sources: &[Source], out: &mut
             let now = i64::try_from(now).unwrap_or(i64::MAX);
             let timeline = backfill::check(options, sources, now).map_err(AskError::Misused)?;
             let ledgers = Ledgers::load(settings, sources);
-            backfill::run(settings, sources, &timeline, &options.labels, &ledgers, out).await?;
+            backfill::run(settings, sources, &timeline, options, &ledgers, out).await?;
         }
         _ => {}
     }

@@ -128,6 +128,12 @@ Examples:
                     .help("From one sample to the next"),
             )
             .arg(
+                Arg::new("output-dir")
+                    .long("output-dir")
+                    .value_name("DIRECTORY")
+                    .help("Write a file for each day there, and go on there after an interruption"),
+            )
+            .arg(
                 Arg::new("label")
                     .long("label")
                     .value_name("NAME=VALUE")
@@ -139,28 +145,30 @@ Examples:
             )
             .after_help(
                 "\
-Every series has a sample at every step, from one step before its first event
-(there it is 0) or from --from on: as many samples as there are series times
-steps. Its last value is the live one, less what happened after --to; rows that
-are gone count as before --from, as far as state.file knows them. Gauges of open
-rows have no history and are left out.
+Every series begins one step before its first event, where it is 0, or at --from.
+It has a sample at every step at which it changes, else one every four minutes.
+Its last value is the live one, less what happened after --to; rows that are gone
+count as before --from, as far as state.file knows them. Gauges of open rows have
+no history and are left out. How much it will be is said first.
 
 PostgreSQL reads each table once for every list of labels that metrics have, once
 more for a gauge of the newest execution, and once more for every list with
 state.file; it sorts what it reads, if need be on disk. Run it on a replica, with
 a statement_timeout to match. The transaction lasts until all is written. This
-side holds a few thousand rows and the totals of what is gone, whatever the
-range.
+side holds a few thousand rows and the total of each series, whatever the range.
 
-promtool reads the file again and again, for every two hours in it. Leave out the
-last three hours (--to 3h): Prometheus still writes to the block in memory there.
-Blocks older than Prometheus' retention are deleted as soon as it sees them.
+promtool reads a file again for every block in it: with a file for each day and
+blocks of a day that is seldom. The same command in the same directory goes on
+after an interruption. Leave out the last three hours (--to 3h): Prometheus still
+writes to the block in memory there. Blocks older than Prometheus' retention are
+deleted as soon as it sees them.
 
 Example:
-  rsolv-exporter backfill --from 30d --to 3h --database.statement-timeout 30m \\
-    --label job=rsolv-exporter --label instance=exporter:10060 > history.txt
-  promtool tsdb create-blocks-from openmetrics history.txt \\
-    /var/lib/prometheus/metrics2",
+  rsolv-exporter backfill --from 30d --to 3h --output-dir history \\
+    --database.statement-timeout 30m \\
+    --label job=rsolv-exporter --label instance=exporter:10060
+  for day in history/*.om; do promtool tsdb create-blocks-from openmetrics \\
+    --max-block-duration=24h $day /var/lib/prometheus/metrics2; done",
             ),
         Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"),
     ]
@@ -188,6 +196,7 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
             to: text("to").unwrap_or_default(),
             step: matches.get_one("step").copied().unwrap_or_default(),
             labels: matches.get_many("label").into_iter().flatten().cloned().collect(),
+            output_dir: text("output-dir").map(std::path::PathBuf::from),
         }),
         "healthcheck" => Task::Healthcheck,
         _ => Task::Serve,
