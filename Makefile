@@ -21,7 +21,7 @@ test: set-up lint ## Everything that must hold, on real servers
 	@tests/run.sh
 
 set-up: ## Install what the tests need and this machine lacks
-	@tests/setup.sh build postgres prometheus pgbouncer python
+	@tests/setup.sh build postgres prometheus pgbouncer browser python
 
 test-e2e: set-up ## Alerts and dashboards, from failing executions to the page (about a minute)
 	cargo test --locked --test integration alerting -- --test-threads 8

@@ -124,6 +124,7 @@ impl Poller {
                     started + jitter(self.poll.interval, random())
                 }
             };
+            self.published.waits_until(next);
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 _ = stop.wait_for(|stop| *stop) => return,

@@ -35,6 +35,7 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: wa
         metrics: metrics.clone(),
         telemetry_path: settings.web.telemetry_path.clone(),
         sources: sources.clone(),
+        user: settings.target.user().to_owned(),
         settings: settings.shown.clone(),
         show_details: settings.web.show_details,
         gate,

@@ -7,6 +7,7 @@
 #     tests/setup.sh pgbouncer     PgBouncer
 #     tests/setup.sh python        Prometheus' Python client, in .tools/python
 #     tests/setup.sh web           curl and openssl, to ask for pages with TLS
+#     tests/setup.sh browser       Chromium, to look at the status page
 #     tests/setup.sh load          psql and wrk, with which the exporter is measured
 #     tests/setup.sh peers         as far as they can be had: the exporters it is measured beside
 #
@@ -14,7 +15,7 @@
 # service is started or left enabled, and no PostgreSQL cluster is created.
 set -eu
 
-usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [python] [web] [load] [peers]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [python] [web] [browser] [load] [peers]'
 
 fail() {
     printf 'setup: ' >&2
@@ -58,6 +59,10 @@ have_postgres() {
 have_build() {
     # Whoever names a directory of OpenSSL has one.
     have cc && { [ -n "${OPENSSL_DIR:-}${OPENSSL_LIB_DIR:-}" ] || { have pkg-config && pkg-config --exists openssl; }; }
+}
+
+have_browser() {
+    have chromium
 }
 
 have_load() {
@@ -137,6 +142,12 @@ describe() {
         services=
         purpose='certificates, and a client that is not ours, in the tests'
         by_hand='Install curl and openssl and put them on PATH.'
+        ;;
+    browser)
+        packages=chromium
+        services=
+        purpose='a browser that opens the status page in the tests'
+        by_hand='Install Chromium and put chromium on PATH.'
         ;;
     postgres)
         packages=postgresql

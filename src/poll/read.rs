@@ -50,9 +50,9 @@ impl Poller {
         is_full: bool,
         failures: &mut [Option<Failure>],
     ) -> Result<Vec<usize>, Failure> {
-        let mut session = match self.session.take().filter(|session| !session.is_closed()) {
-            Some(session) => session,
-            None => self.target.connect().await?,
+        let (mut session, is_new) = match self.session.take().filter(|session| !session.is_closed()) {
+            Some(session) => (session, false),
+            None => (self.target.connect().await?, true),
         };
         let mut attempt = 1;
         let (opening, answers) = loop {
@@ -63,6 +63,11 @@ impl Poller {
             }
             attempt += 1;
         };
+        if is_new {
+            let version = session.one("SELECT current_setting('server_version')").await?;
+            let version = version.try_get(0).map_err(|e| Failure::of_query(&e))?;
+            self.published.reads_from(version, opening.position.standby);
+        }
         session.end().await?;
         self.session = Some(session);
 

@@ -34,6 +34,8 @@ pub struct Site {
     pub telemetry_path: String,
     /// The definitions.
     pub sources: Vec<Source>,
+    /// The role that reads the database.
+    pub user: String,
     /// Settings for people: key, value without secrets, origin.
     pub settings: Vec<(String, String, String)>,
     /// Whether the status page shows everything to everyone.
@@ -161,6 +163,7 @@ impl Site {
             sources: &self.sources,
             settings: &self.settings,
             telemetry_path: &self.telemetry_path,
+            user: &self.user,
             details: self.show_details || page::may_see_details(&client, request.headers(), is_user),
         };
         let html = view.render();

@@ -1,6 +1,8 @@
 //! Numbers and times for people.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use maud::{Markup, html};
 
 /// A narrow space that does not break, between groups of digits and before units.
 const SPACE: char = '\u{202f}';
@@ -50,6 +52,21 @@ pub fn duration(span: Duration) -> String {
         s if s < 86_400.0 => parts(whole / 3600, 'h', whole % 3600 / 60, 'm'),
         _ => parts(whole / 86_400, 'd', whole % 86_400 / 3600, 'h'),
     }
+}
+
+/// A span of time that grows, which the page's script counts on.
+pub fn age(span: Duration) -> Markup {
+    html! { span data-age=(span.as_secs()) { (duration(if span.as_secs() > 0 { Duration::from_secs(span.as_secs()) } else { span })) } }
+}
+
+/// The time since a moment, likewise.
+pub fn since(moment: SystemTime) -> Markup {
+    age(moment.elapsed().unwrap_or_default())
+}
+
+/// A span of time that shrinks, likewise.
+pub fn left(span: Duration) -> Markup {
+    html! { span data-left=(span.as_secs()) { (duration(Duration::from_secs(span.as_secs()))) } }
 }
 
 /// A value of a metric with this unit.
