@@ -8,7 +8,7 @@ help: ## Say what there is
 demo: ## See it work on a throwaway PostgreSQL (Ctrl-C ends it)
 	@tests/setup.sh build postgres
 	@echo "Building the exporter and the demo (about a minute the first time) ..."
-	@cargo build --quiet --locked --bin rsolv-exporter --example demo
+	@cargo build --locked --bin rsolv-exporter --example demo
 	@target/debug/examples/demo $(DEMO)
 
 bench: ## Measure it beside its peers, half an hour (less: BENCH="--rows 100000 --repositories 200")

@@ -2,6 +2,8 @@
 //!
 //! Each needs PostgreSQL and some Prometheus; `tests/setup.sh` installs both.
 
+#[path = "../demo/application.rs"]
+mod application;
 #[path = "../support/counting.rs"]
 mod counting;
 #[path = "../demo/random.rs"]
