@@ -14,6 +14,7 @@ pub use keys::{KEYS, Key};
 pub use layers::{Layers, load};
 
 use crate::db::{Target, Timeouts};
+use crate::table::{Column, table};
 
 /// What the program runs with.
 #[derive(Clone, Debug)]
@@ -106,6 +107,19 @@ impl fmt::Display for Invalid {
             "" => write!(f, "{}: {}", self.key, self.message),
             origin => write!(f, "{} ({origin}): {}", self.key, self.message),
         }
+    }
+}
+
+impl fmt::Display for Settings {
+    /// Every key with its value and where that comes from; no password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = |key: &Key| {
+            let shown = self.shown.iter().find(|(name, ..)| name == key.name);
+            let (value, origin) = shown.map_or(("", "not set"), |(_, value, origin)| (value, origin));
+            [key.name, value, if origin.is_empty() { "default" } else { origin }].map(str::to_owned).to_vec()
+        };
+        let columns = ["key", "value", "set by"].map(|name| Column { name: name.into(), right: false, cut: false });
+        f.write_str(&table(&columns, &KEYS.iter().map(row).collect::<Vec<_>>(), usize::MAX).0)
     }
 }
 

@@ -39,6 +39,10 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(problems) => return misused("these settings cannot be used", &problems),
     };
+    if task == Task::Config {
+        print(&settings.to_string());
+        return ExitCode::SUCCESS;
+    }
     let sources = match sources(settings.queries_dir.as_deref()) {
         Ok(sources) => sources,
         Err(problems) => return misused("these definitions cannot be used", &problems),
@@ -111,7 +115,7 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
                 answer => answer.map_err(|e| e.to_string())?,
             }
         }
-        Task::Healthcheck => unreachable!("main has done it: it needs no settings but those of the web"),
+        Task::Healthcheck | Task::Config => unreachable!("main has done it: it needs no database"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -25,11 +25,16 @@ pub fn all() -> Vec<Command> {
         Arg::new("format").long("format").value_name("FORMAT").value_parser(parser).default_value("table")
     };
     vec![
-        Command::new("serve").about("Poll and serve metrics until told to stop (the default)"),
+        Command::new("serve").about("Poll and serve metrics until told to stop (the default)").after_long_help(
+            "\
+Examples:
+  rsolv-exporter serve --database.url postgres://exporter@localhost/rsolv \\
+    --state.file /var/lib/rsolv-exporter/state",
+        ),
         Command::new("check")
             .about("Check settings, queries and privileges against the real database")
             .arg(format(&["table", "json"]).help("For people, or for programs"))
-            .after_help(
+            .after_long_help(
                 "\
 It runs the statement of a poll on the newest 10000 rows, and shows how PostgreSQL
 runs it, what is in the rows, and which values are rejected and why. Missing
@@ -40,11 +45,18 @@ Examples:
   rsolv-exporter check
   rsolv-exporter check --format json | jq .problems",
             ),
-        Command::new("once").about("Poll once and print the metrics"),
+        Command::new("once").about("Poll once and print the metrics").after_long_help(
+            "\
+It counts from the tables, whatever the state file has.
+
+Examples:
+  rsolv-exporter once | grep executions_total
+  rsolv-exporter once | promtool check metrics",
+        ),
         Command::new("sql")
             .about("Print the SQL that a number comes from, to paste into psql")
             .arg(selector(false).help("A metric or series; without one: the statements of a poll, as they run"))
-            .after_help(format!(
+            .after_long_help(format!(
                 "{SELECTOR}\
 The number is in the last column of the last row; with several series their sum,
 and a row for each before it. With state.file it says how much of the number
@@ -70,7 +82,7 @@ Examples:
                     .help("At most so many"),
             )
             .arg(format(&["table", "csv", "json"]).help("How to write them"))
-            .after_help(format!(
+            .after_long_help(format!(
                 "{SELECTOR}\
 Of a histogram's own name, le is the bucket into which a row falls: le=\"+Inf\" are
 the rows above the last bound. Of NAME_bucket, le=\"300000\" are the rows that this
@@ -97,7 +109,7 @@ Examples:
             .about("Suggest the bounds of a histogram from the values that there are")
             .arg(selector(true).help("The histogram, if wanted with labels"))
             .arg(since().default_value("30d").help("Executions that finished within this time"))
-            .after_help(
+            .after_long_help(
                 "\
 It prints p50, p90, p95 and p99 of the values, what histogram_quantile makes of
 them with today's and with the suggested bounds, how many values are above the
@@ -143,7 +155,7 @@ Examples:
                         "A label for every series; give job and instance as Prometheus does, so that live series go on",
                     ),
             )
-            .after_help(
+            .after_long_help(
                 "\
 Every series begins one step before its first event, where it is 0, or at --from.
 It has a sample at every step at which it changes, else one every four minutes.
@@ -170,8 +182,37 @@ Example:
   for day in history/*.om; do promtool tsdb create-blocks-from openmetrics \\
     --max-block-duration=24h $day /var/lib/prometheus/metrics2; done",
             ),
-        Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"),
+        Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works").after_long_help(
+            "\
+For containers without an HTTP client. It needs no settings but those of the web.
+
+Examples:
+  rsolv-exporter healthcheck
+  rsolv-exporter healthcheck --web.listen-address 127.0.0.1:10061",
+        ),
+        Command::new("config").about("Print the settings in force and where each comes from").after_long_help(
+            "\
+No password is shown, and the database is not asked.
+
+Examples:
+  rsolv-exporter config
+  rsolv-exporter config --config.file /etc/rsolv-exporter/rsolv-exporter.toml",
+        ),
     ]
+}
+
+/// True if a command does something with the setting of this key.
+pub fn matters(command: &str, key: &str) -> bool {
+    let prefixes: &[&str] = match command {
+        "serve" | "config" => &[""],
+        "check" => &["database.", "state.", "queries.", "series.limit", "web.config_file", "log."],
+        "once" => &["database.", "queries.", "series.limit", "log."],
+        "sql" | "rows" | "backfill" => &["database.", "state.", "queries.", "series.limit", "log."],
+        "buckets" => &["database.", "queries.", "log."],
+        "healthcheck" => &["web.listen_address", "web.config_file"],
+        _ => &[],
+    };
+    prefixes.iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// The task of a command with its arguments.
@@ -199,6 +240,7 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
             output_dir: text("output-dir").map(std::path::PathBuf::from),
         }),
         "healthcheck" => Task::Healthcheck,
+        "config" => Task::Config,
         _ => Task::Serve,
     }
 }
@@ -236,7 +278,7 @@ mod tests {
         let sources = Source::shipped().unwrap();
         let mut examples = 0;
         for command in all() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.lines().all(|line| line.chars().count() <= 82), "{}", command.get_name());
             let joined = help.replace("\\\n", "");
             for line in joined.lines().map(str::trim).filter(|line| line.starts_with("rsolv-exporter ")) {

@@ -65,7 +65,8 @@ What was counted stays counted.
   psql {database} -c \"
     UPDATE validation_executions SET status = 'failed' WHERE status = 'running'\"
   psql {database} -c \"
-    DELETE FROM mitigation_executions\"
+    DELETE FROM mitigation_executions
+    WHERE inserted_at < timezone('UTC', now()) - interval '1 minute'\"
 
 And after that:
 {}
