@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use rsolv_exporter::ask::AskError;
 use rsolv_exporter::cli::{self, Task};
 use rsolv_exporter::config::Settings;
+use rsolv_exporter::db::Failure;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::web::Gate;
 use rsolv_exporter::{ask, check, healthcheck, log, once, rows, serve};
@@ -95,10 +96,11 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
             serve::run(settings, sources, gate, stop).await.map_err(|e| e.to_string())?;
         }
         Task::Once => {
-            let (text, failure) = once::run(settings, sources).await.map_err(|e| e.to_string())?;
+            let said = |failures: Vec<Failure>| failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            let (text, failures) = once::run(settings, sources).await.map_err(said)?;
             print(&text);
-            if let Some(failure) = failure {
-                return Err(failure.to_string());
+            if !failures.is_empty() {
+                return Err(said(failures));
             }
         }
         Task::Check { json } => {

@@ -28,6 +28,7 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: wa
     }
     let published = Arc::new(Published::default());
     let metrics = Metrics::new(&sources);
+    metrics.serves_web();
     let gate = Arc::new(gate);
     let watching = tokio::spawn(gate.clone().watch(metrics.clone(), stop.clone()));
     let site = Site {

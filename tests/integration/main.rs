@@ -19,6 +19,7 @@ mod buckets_command;
 mod check_command;
 mod definitions;
 mod demo_runs;
+mod documents;
 mod first_read;
 mod fixture;
 mod footprint;
