@@ -16,7 +16,7 @@ use crate::db::{Failure, Lossy, Session};
 use crate::gone::{self, Ledgers};
 use crate::ledger::{Ledger, MAX_LABEL_BYTES, OVERFLOW};
 use crate::question::Question;
-use crate::source::{Kind, Source};
+use crate::source::{Kind, REQUIRED, Source};
 use crate::sql::series::{behind, row_value, view_of};
 use crate::sql::{ColumnType, Columns, view};
 use crate::walk::{OLDER, State, Walk, time};
@@ -180,15 +180,16 @@ async fn note(
     }
 }
 
-/// The columns of the SELECT that are shown: labels, then values, then the rest.
+/// The columns of the SELECT that are shown: labels, then what no metric has and so is for readers, then values.
 fn others<'a>(question: &Question<'a>, columns: &'a Columns) -> Vec<&'a str> {
     let source: &Source = question.source;
     let measured = question.value().map(|value| value.column.as_str());
     let mut others: Vec<&str> = Vec::new();
     let labels = source.all_labels().map(String::as_str);
-    let values = source.values.iter().map(|value| value.column.as_str());
-    for column in labels.chain(values).chain(source.only()).chain(columns.keys().map(String::as_str)) {
-        let shown = ["id", "at", "done"].contains(&column) || Some(column) == measured || others.contains(&column);
+    let values: Vec<&str> = source.values.iter().map(|value| value.column.as_str()).chain(source.only()).collect();
+    let rest = columns.keys().map(String::as_str).filter(|column| !values.contains(column));
+    for column in labels.chain(rest).chain(values.iter().copied()) {
+        let shown = REQUIRED.contains(&column) || Some(column) == measured || others.contains(&column);
         // The key of the map lives as long as the columns.
         others.extend(columns.get_key_value(column).filter(|_| !shown).map(|(name, _)| name.as_str()));
     }

@@ -138,8 +138,8 @@ impl Story {
                 story.error_message = Some(random.pick(&texts));
             }
             _ if kind == Kind::Mitigation => {
-                // Most need one turn or two, few more than ten.
-                let turns = 1 + (19.0 * random.unit().powi(6)) as u32;
+                // Nearly half of them need another turn, again and again.
+                let turns = 1 + (random.unit().max(1e-9).ln() / 0.45_f64.ln()) as u32;
                 data.put("turns", turns.min(application.max_turns));
                 if turns > application.max_turns {
                     story.status = "failed";

@@ -143,7 +143,7 @@ async fn every_format_shows_the_same_rows() {
         row,
         json!({"id": 1, "at": "2026-01-02T03:04:05.678Z", "value": 2, "repo": ODD, "language": data["language"],
             "framework": data["framework"], "status": "completed", "duration_ms": 0, "tests_generated": [1, "x"],
-            "tests_failed": null, "vulnerabilities_found": null})
+            "tests_failed": null, "vulnerabilities_found": null, "error": null})
     );
     let output = run(&["rows", selector, "--database.url", &url, "--format", "csv"]).await;
     let lines = csv(&String::from_utf8(output.stdout).unwrap());
@@ -181,7 +181,7 @@ async fn a_table_is_as_wide_as_the_terminal_and_nothing_is_cut_in_a_pipe() {
     assert!(piped.contains(&name) && piped.contains(" 1234.5 ") && !piped.contains('…'), "{piped}");
     // Labels are as they are exported, and a column that is 1 in every row is none.
     let head: Vec<&str> = piped.lines().next().unwrap().split_whitespace().collect();
-    assert_eq!(head[..6], ["id", "at", "repo", "language", "framework", "status"]);
+    assert_eq!(head[..7], ["id", "at", "repo", "language", "framework", "status", "error"]);
     assert!(piped.contains(" ruby      none "), "{piped}");
     for columns in [80, 132] {
         let shown = on_terminal(columns, &arguments).await;
@@ -260,6 +260,17 @@ async fn no_rows_names_the_label_values_that_there_are() {
     }
     let found = list(&url, name, &[]).await;
     assert_eq!((found.rows.len(), found.notes.as_str()), (3, ""));
+}
+
+#[tokio::test]
+async fn a_failed_execution_says_why_it_failed() {
+    let db = Database::new().await;
+    let url = reader(&db).await;
+    let repo = db.repository("org/app").await;
+    let why = Some("tests do not compile".to_owned());
+    db.insert(Validation { status: "failed", error_message: why, ..Validation::completed(repo, "{}") }).await;
+    let listed = list(&url, "rsolv_validation_executions_total{status=\"failed\"}", &["--since", "1h"]).await;
+    assert_eq!(listed.rows[0]["error"], "tests do not compile");
 }
 
 #[tokio::test]

@@ -209,8 +209,8 @@ async fn what_is_new_is_shown_beside_all_time_and_each_series_leads_to_its_rows(
     let db = Database::new().await;
     let repo = db.repository("a/b").await;
     db.insert(Validation::completed(repo, json!({"language": "go"}))).await;
-    let state = tempfile::tempdir().unwrap();
-    let state = format!("--state.file={}", state.path().join("state").display());
+    let folder = tempfile::tempdir().unwrap();
+    let state = format!("--state.file={}", folder.path().join("state").display());
     let exporter = start(&db, &[&state]).await;
     Page::that_says(&exporter, "OK").await;
     db.insert(Validation::completed(repo, json!({"language": "go"}))).await;
@@ -221,6 +221,9 @@ async fn what_is_new_is_shown_beside_all_time_and_each_series_leads_to_its_rows(
     let selector = r#"rsolv_validation_executions_total{repo="a/b",language="go",framework="none",status="completed"}"#;
     let command = format!("rsolv-exporter rows '{selector}'");
     assert!(texts.contains(&selector) && texts.contains(&command.as_str()), "{texts:?}");
+    drop(folder);
+    let words = Page::that_says(&exporter, "The state cannot be saved").await.words();
+    assert!(words.contains("rsolv-exporter 0.1.0 failing") && words.contains("→ make room on the disk"), "{words}");
 }
 
 #[tokio::test]
