@@ -109,6 +109,7 @@ impl View<'_> {
                         nav {
                             a href=(self.telemetry_path) { "Metrics" }
                             a href="/-/ready" { "Ready" }
+                            a href="/-/healthy" { "Healthy" }
                             a href={ (DOCS) "/README.md" } { "Docs" }
                             a href={ (DOCS) "/alerts/README.md" } { "Runbooks" }
                         }
