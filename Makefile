@@ -8,7 +8,7 @@ help: ## Say what there is
 demo: ## See it work on a throwaway PostgreSQL (Ctrl-C ends it)
 	@tests/setup.sh build postgres
 	@echo "Building the exporter and the demo (about a minute the first time) ..."
-	@cargo build --quiet --locked --bin rsolv-exporter --example demo
+	@cargo build --locked --bin rsolv-exporter --example demo
 	@target/debug/examples/demo $(DEMO)
 
 bench: ## Measure it beside its peers, half an hour (less: BENCH="--rows 100000 --repositories 200")
@@ -21,7 +21,7 @@ test: set-up lint ## Everything that must hold, on real servers
 	@tests/run.sh
 
 set-up: ## Install what the tests need and this machine lacks
-	@tests/setup.sh build postgres prometheus pgbouncer patroni python
+	@tests/setup.sh build postgres prometheus pgbouncer patroni browser python
 
 test-e2e: set-up ## Alerts and dashboards, from failing executions to the page (about a minute)
 	cargo test --locked --test integration alerting -- --test-threads 8

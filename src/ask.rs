@@ -9,9 +9,11 @@ use crate::config::Settings;
 use crate::db::Failure;
 use crate::gone::Ledgers;
 use crate::question::{Question, Unanswerable};
+use crate::rows::Rejected;
+use crate::selector::Matcher;
 use crate::source::Source;
 use crate::table::visible_lines;
-use crate::{buckets, explain, rows, sql};
+use crate::{buckets, explain, rows, sql, table};
 
 /// How a failure tells of PostgreSQL's `invalid_regular_expression`.
 const INVALID: &str = "(SQLSTATE 2201B)";
@@ -44,6 +46,8 @@ impl From<BackfillError> for AskError {
         match error {
             BackfillError::Database(failure) => Self::Database(failure),
             BackfillError::Write(error) => Self::Write(error),
+            BackfillError::Other(_) => Self::Misused(error.to_string()),
+            BackfillError::File(..) => Self::Nothing(error.to_string()),
         }
     }
 }
@@ -55,21 +59,28 @@ pub async fn run(task: &Task, settings: &Settings, sources: &[Source], out: &mut
         Task::Sql(selector) => {
             let question = selector.as_deref().map(question).transpose()?;
             if let Some(question) = &question {
-                compile(settings, question).await?;
+                compile(settings, question.regular()).await?;
             }
             let ledgers = Ledgers::load(settings, sources);
             let text = explain::run(settings, sources, question.as_ref(), &ledgers).await?;
             out.write_all(text.as_bytes())?;
         }
         Task::Rows(options) => {
-            let question = question(&options.selector)?;
-            compile(settings, &question).await?;
-            let ledgers = Ledgers::load(settings, sources);
-            let listing = rows::find(settings, &question, options, &ledgers).await?;
-            let text = listing.render(options.format, &question);
+            let selector = options.selector.as_deref().unwrap_or_default();
+            let listing = if let Some(rejected) = Rejected::parse(selector, sources)? {
+                compile(settings, rejected.regular()).await?;
+                rejected.find(settings, options).await?
+            } else {
+                let question = question(selector)?;
+                compile(settings, question.regular()).await?;
+                let ledgers = Ledgers::load(settings, sources);
+                rows::find(settings, &question, options, &ledgers).await?
+            };
+            let text = listing.render(options.format, table::width());
             // A file gets what is in the rows; a terminal would obey it.
             let text = if io::stdout().is_terminal() { visible_lines(&text) } else { text };
             out.write_all(text.as_bytes())?;
+            out.flush()?;
             listing.notes.iter().for_each(|note| eprintln!("{note}"));
         }
         Task::Buckets(options) => {
@@ -78,7 +89,7 @@ pub async fn run(task: &Task, settings: &Settings, sources: &[Source], out: &mut
                 let problem = format!("{} is no histogram by its own name, without le", options.selector);
                 return Err(AskError::Misused(problem));
             }
-            compile(settings, &question).await?;
+            compile(settings, question.regular()).await?;
             let found = buckets::suggest(settings, &question, options.since).await?;
             if found.bounds.is_empty() {
                 return Err(AskError::Nothing(found.to_string().trim_end().to_owned()));
@@ -90,16 +101,16 @@ pub async fn run(task: &Task, settings: &Settings, sources: &[Source], out: &mut
             let now = i64::try_from(now).unwrap_or(i64::MAX);
             let timeline = backfill::check(options, sources, now).map_err(AskError::Misused)?;
             let ledgers = Ledgers::load(settings, sources);
-            backfill::run(settings, sources, &timeline, &options.labels, &ledgers, out).await?;
+            backfill::run(settings, sources, &timeline, options, &ledgers, out).await?;
         }
         _ => {}
     }
     Ok(out.flush()?)
 }
 
-/// Has PostgreSQL compile the regular expressions of a question, before it searches any rows with them.
-async fn compile(settings: &Settings, question: &Question<'_>) -> Result<(), AskError> {
-    let mut expressions = question.regular().peekable();
+/// Has PostgreSQL compile the regular expressions of a selector, before it searches any rows with them.
+async fn compile(settings: &Settings, expressions: impl Iterator<Item = &Matcher>) -> Result<(), AskError> {
+    let mut expressions = expressions.peekable();
     if expressions.peek().is_none() {
         return Ok(());
     }

@@ -9,6 +9,7 @@ pub use distribution::{Distribution, QUANTILES};
 
 use crate::config::Settings;
 use crate::db::Failure;
+use crate::duration;
 use crate::question::Question;
 use crate::source::Kind;
 use crate::sql::series::{behind, row_value, view_of};
@@ -55,7 +56,7 @@ pub async fn suggest<'a>(
     conditions.extend(walk.recent());
     let found = format!(
         "  SELECT {}::float8 AS value, count(*) AS times\n  FROM seen\n  WHERE {}\n  GROUP BY 1",
-        row_value(question),
+        row_value(question).unwrap_or_else(|| "1".to_owned()),
         conditions.join("\n    AND ")
     );
     let mut values = Distribution::default();
@@ -115,13 +116,18 @@ fn toml_string(text: &str) -> String {
 
 impl fmt::Display for Suggestion<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (values, since) = (&self.values, spaced(self.since));
+        let (values, since) = (&self.values, duration::short(self.since, " "));
+        let unit = self.question.metric.unit.as_deref();
+        let short = |value: f64| match duration::of(value, unit) {
+            Some(span) => duration::short(span, ""),
+            None => short(value),
+        };
         let (Some(min), Some(max)) = (values.min(), values.max()) else {
             writeln!(f, "no values within {since}: nothing to go by")?;
             return self.notes.iter().try_for_each(|note| writeln!(f, "{note}"));
         };
         let count = if values.total() == 1 { "1 value".to_owned() } else { format!("{} values", values.total()) };
-        writeln!(f, "{}: {count} within {since}, from {min} to {max}", self.question.selector)?;
+        writeln!(f, "{}: {count} within {since}, from {} to {}", self.question.selector, short(min), short(max))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))?;
         if max == 0.0 {
             return writeln!(f, "All values are 0, which says nothing about bounds: today's can stay.");
@@ -146,16 +152,13 @@ impl fmt::Display for Suggestion<'_> {
         write!(f, "\n{}\n", table(&columns, &rows, WIDTH).0)?;
         let error = |bounds: &[f64]| values.error(|q| values.estimate(q, bounds));
         if error(&self.today) <= error(&self.bounds) {
-            writeln!(f, "Today's bounds serve these values at least as well: there is no reason to change them.")?;
+            return writeln!(
+                f,
+                "Today's bounds serve these values at least as well: there is no reason to change them."
+            );
         }
         f.write_str(&self.toml())
     }
-}
-
-/// A duration in the words of humantime, whose long units stand by themselves: "30 days 12h".
-fn spaced(duration: Duration) -> String {
-    let text = humantime::format_duration(duration).to_string();
-    ["year", "month", "day"].into_iter().fold(text, |text, unit| text.replace(unit, &format!(" {unit}")))
 }
 
 /// A number of four significant digits.

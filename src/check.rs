@@ -3,18 +3,19 @@
 mod plan;
 mod privileges;
 mod references;
+mod remedy;
 mod report;
 mod sample;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use remedy::remedy;
 pub use report::{Clock, Line, Report};
 
 use crate::config::Settings;
-use crate::db::{Failure, Opening, Reason, Session, lacking};
+use crate::db::{Failure, Opening, Session, lacking};
 use crate::ledger::frontier::ReadPlan;
 use crate::source::Source;
-use crate::sql;
 
 /// So many of the newest rows are read to see that the statement of a poll works, and what they hold.
 const SAMPLE: i64 = 10_000;
@@ -172,33 +173,5 @@ fn explain(settings: &Settings, failure: &Failure) -> String {
     if let Some(detail) = &failure.detail {
         tracing::debug!(detail, "the server's words");
     }
-    let remedy = match failure.reason {
-        Reason::Connect | Reason::Timeout => {
-            "is the server running, and is the address in database.url right?".to_owned()
-        }
-        Reason::Auth if failure.message.contains("wants a password") => {
-            "put it into a file and name that in database.password_file".to_owned()
-        }
-        Reason::Auth => "check the user and the password in database.url, database.password_file or \
-                         database.password_command"
-            .to_owned(),
-        Reason::Tls => "check sslmode and the certificates named in database.url".to_owned(),
-        Reason::Privilege => {
-            let user = sql::ident(settings.target.user());
-            if failure.hides_rows {
-                format!("the table shows only some rows to {user}: give it a policy for all of them, or BYPASSRLS")
-            } else {
-                format!("give it (GRANT … TO {user}); deploy/postgres/ has all that the shipped queries need")
-            }
-        }
-        Reason::Missing if failure.message.contains("3D000") => "check the database's name in database.url".to_owned(),
-        Reason::Missing => {
-            "is it the right database? Else change the SELECT, in a directory named by queries.dir".to_owned()
-        }
-        Reason::Lock => "another session holds a lock on the table, such as a migration's: try again".to_owned(),
-        Reason::Duplicate => "change the SELECT so that each execution is one row".to_owned(),
-        Reason::Query => "correct the SELECT; psql gives the same error, with more to it".to_owned(),
-        _ => "run again with --log.level debug to see the server's own words".to_owned(),
-    };
-    format!("{failure}\n-> {remedy}")
+    format!("{failure}\n-> {}", remedy(settings.target.user(), failure))
 }

@@ -5,6 +5,7 @@ mod documents;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -39,6 +40,8 @@ pub enum Task {
     Completion(String),
     /// Write the manual's pages into a directory.
     Man(String),
+    /// Print the settings in force and where each comes from.
+    Config,
 }
 
 /// The command line.
@@ -53,6 +56,7 @@ pub fn command() -> Command {
             .help(help)
             .global(true)
             .value_name(value_name(key.name))
+            .hide_short_help(true)
             .help_heading("Settings");
         match key {
             key if key.default == "false" => arg.num_args(0..=1).default_missing_value("true").require_equals(true),
@@ -60,19 +64,30 @@ pub fn command() -> Command {
             _ => arg,
         }
     });
+    let keys: Vec<Arg> = keys.collect();
+    let commands = commands::all().into_iter().map(|command| {
+        // A command hides what does not matter to it, and takes it all the same.
+        let name = command.get_name().to_owned();
+        let hidden = keys.iter().filter(|key| !commands::matters(&name, key.get_id().as_str()));
+        command.args(hidden.map(|key| key.clone().hide(true)))
+    });
+    let commands: Vec<Command> = commands.collect();
     Command::new("rsolv-exporter")
         .version(build::LONG)
         .about("Prometheus exporter that counts rows of PostgreSQL event tables exactly once")
-        .after_help(
+        .after_help("rsolv-exporter COMMAND --help shows the settings and examples.")
+        .after_long_help(
             "Every setting is a flag, an environment variable (RSOLV_EXPORTER_POLL__INTERVAL for\n\
-             --poll.interval) or a key of the file (interval under [poll]); in this order the first counts.\n\n\
-             Example:\n  rsolv-exporter --database.url postgres://exporter@localhost:5432/rsolv",
+             --poll.interval) or a key of the file (interval under [poll]); in this order the first\ncounts.\n\n\
+             Examples:\n  rsolv-exporter --database.url postgres://exporter@localhost:5432/rsolv \\\n    \
+             --state.file /var/lib/rsolv-exporter/state\n  rsolv-exporter --config.file /etc/rsolv-exporter/rsolv-exporter.toml check",
         )
         .arg(
             Arg::new("config.file")
                 .long("config.file")
                 .value_name("FILE")
                 .help("Settings in TOML")
+                .hide_short_help(true)
                 .global(true)
                 .help_heading("Settings"),
         )
@@ -88,9 +103,17 @@ pub fn command() -> Command {
                 .help_heading("Settings"),
         )
         .args(keys)
-        .subcommands(commands::all())
-        .arg(Arg::new("help").short('h').long("help").action(ArgAction::HelpLong).help("Print help").global(true))
+        .subcommands(commands)
+        .arg(
+            Arg::new("help")
+                .short('h')
+                .long("help")
+                .action(ArgAction::Help)
+                .help("Print help: -h on one screen, --help with settings and examples")
+                .global(true),
+        )
         .disable_help_flag(true)
+        .disable_help_subcommand(true)
 }
 
 fn value_name(key: &str) -> &'static str {
@@ -149,6 +172,14 @@ pub fn settings(matches: &ArgMatches, environment: BTreeMap<String, String>) -> 
 /// Those of `[web]` alone, whatever the others are.
 pub fn web(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Web, Vec<String>> {
     Web::check(&layers(matches, environment)?).map_err(lines)
+}
+
+/// The directory of definitions alone, whatever the other settings are.
+pub fn queries_dir(
+    matches: &ArgMatches,
+    environment: BTreeMap<String, String>,
+) -> Result<Option<PathBuf>, Vec<String>> {
+    Ok(layers(matches, environment)?.get("queries.dir").filter(|dir| !dir.is_empty()).map(PathBuf::from))
 }
 
 fn lines(invalid: Vec<Invalid>) -> Vec<String> {
@@ -223,5 +254,39 @@ mod tests {
     fn help_lists_every_setting() {
         let help = command().render_long_help().to_string();
         assert!(KEYS.iter().all(|key| help.contains(&format!("--{}", key.flag()))));
+    }
+
+    #[test]
+    fn short_help_fits_a_screen_and_long_help_ends_with_examples() {
+        let mut command = command().term_width(80);
+        command.build();
+        let mut all = vec![command.clone()];
+        all.extend(command.get_subcommands().cloned());
+        for mut command in all {
+            let name = command.get_name().to_owned();
+            let short = command.render_help().to_string();
+            let wide = short.lines().chain(None).filter(|line| line.chars().count() > 80).count();
+            assert!(short.lines().count() <= 24 && wide == 0, "{name}: {} lines\n{short}", short.lines().count());
+            let long = command.render_long_help().to_string();
+            let (_, examples) = long.rsplit_once("\nExample").unwrap_or_else(|| panic!("{name}: {long}"));
+            assert!(examples.trim_end().lines().skip(1).all(|line| line.starts_with("  ")), "{name}: {examples}");
+        }
+    }
+
+    #[test]
+    fn the_help_of_a_command_has_the_settings_that_matter_to_it() {
+        let mut command = command();
+        command.build();
+        let mut help = |name: &str| command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+        let (rows, healthcheck) = (help("rows"), help("healthcheck"));
+        assert!(
+            rows.contains("--database.url ") && rows.contains("--state.file ") && !rows.contains("--web."),
+            "{rows}"
+        );
+        assert!(healthcheck.contains("--web.listen-address ") && !healthcheck.contains("--database."), "{healthcheck}");
+        assert!(KEYS.iter().all(|key| help("serve").contains(&format!("--{}", key.flag()))));
+        // What is hidden is taken, as in a script that gives all commands the same flags.
+        let (task, settings) = parse(&["rows", "--web.listen-address=:1", "--database.url=postgres://u@h/d"]);
+        assert!(matches!(task, Task::Rows(_)) && settings.is_ok());
     }
 }

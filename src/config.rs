@@ -15,6 +15,7 @@ pub use layers::{Layers, load};
 
 use crate::db::{Options, Password, Target, Timeouts, Url};
 use crate::listen::ListenAddress;
+use crate::table::{Column, table};
 
 /// Said of `--database.url postgres://USER:PASSWORD@HOST/DATABASE`.
 const PASSWORD_IN_ARGUMENTS: &str = "--database.url holds a password, which every user of this machine can read in the list of \
@@ -115,6 +116,19 @@ impl fmt::Display for Invalid {
             "" => write!(f, "{}: {}", self.key, self.message),
             origin => write!(f, "{} ({origin}): {}", self.key, self.message),
         }
+    }
+}
+
+impl fmt::Display for Settings {
+    /// Every key with its value and where that comes from; no password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = |key: &Key| {
+            let shown = self.shown.iter().find(|(name, ..)| name == key.name);
+            let (value, origin) = shown.map_or(("", "not set"), |(_, value, origin)| (value, origin));
+            [key.name, value, if origin.is_empty() { "default" } else { origin }].map(str::to_owned).to_vec()
+        };
+        let columns = ["key", "value", "set by"].map(|name| Column { name: name.into(), right: false, cut: false });
+        f.write_str(&table(&columns, &KEYS.iter().map(row).collect::<Vec<_>>(), usize::MAX).0)
     }
 }
 

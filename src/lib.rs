@@ -23,7 +23,7 @@
 //! | [`serve`], [`once`], [`check`], [`healthcheck`] | the commands | |
 //! | [`ask`]: [`explain`], [`rows`], [`buckets`], [`backfill`] | the commands that ask about the numbers | |
 //! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] |
-//! | [`table`] | tables for a terminal | pure |
+//! | [`table`], [`duration`] | tables for a terminal; spans of time as people write them | pure |
 //! | [`unit`] | a command as a unit of systemd's would run it | systemd |
 //! | [`build`] | what the program was built from | pure |
 //! | [`listen`] | the sockets that the web side listens on | sockets |
@@ -49,6 +49,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod db;
+pub mod duration;
 pub mod explain;
 pub mod exposition;
 pub mod gone;

@@ -1,14 +1,16 @@
 //! Arguments, runtime, exit status: 0; 1 could not do it; 2 wrong usage or configuration.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 
 use rsolv_exporter::ask::AskError;
 use rsolv_exporter::cli::{self, Task};
 use rsolv_exporter::config::Settings;
+use rsolv_exporter::db::Failure;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::web::Gate;
-use rsolv_exporter::{ask, check, healthcheck, log, once, serve, unit};
+use rsolv_exporter::{ask, check, healthcheck, log, once, rows, serve, unit};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -39,20 +41,28 @@ fn main() -> ExitCode {
             Err(problems) => misused("these settings cannot be used", &problems),
         };
     }
+    if let Task::Rows(rows::Options { selector: None, .. }) = &task {
+        // What there is to ask for stands in the definitions: no database is needed.
+        return match cli::queries_dir(&matches, environment()).map(|dir| sources(dir.as_deref())) {
+            Ok(Ok(sources)) => {
+                print(&rows::catalogue(&sources));
+                ExitCode::SUCCESS
+            }
+            Ok(Err(problems)) => misused("these definitions cannot be used", &problems),
+            Err(problems) => misused("these settings cannot be used", &problems),
+        };
+    }
     let settings = match cli::settings(&matches, environment()) {
         Ok(settings) => settings,
         Err(problems) => return misused("these settings cannot be used", &problems),
     };
-    let sources = match &settings.queries_dir {
-        Some(dir) => Source::load(dir),
-        None => Source::shipped(),
-    };
-    let sources = match sources {
+    if task == Task::Config {
+        print(&settings.to_string());
+        return ExitCode::SUCCESS;
+    }
+    let sources = match sources(settings.queries_dir.as_deref()) {
         Ok(sources) => sources,
-        Err(problems) => {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            return misused("these definitions cannot be used", &problems);
-        }
+        Err(problems) => return misused("these definitions cannot be used", &problems),
     };
     // What does not serve has no use for certificates, nor maybe the right to read them.
     let gate = match task {
@@ -66,6 +76,12 @@ fn main() -> ExitCode {
     log::start(settings.log);
     settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     on_runtime(run(task, &settings, sources, gate))
+}
+
+/// The definitions in a directory, or the shipped ones; or all that is wrong with them, a line each.
+fn sources(dir: Option<&Path>) -> Result<Vec<Source>, Vec<String>> {
+    let sources = dir.map_or_else(Source::shipped, Source::load);
+    sources.map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
 /// Runs to the end; a failure is said.
@@ -112,10 +128,11 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
             }
         }
         Task::Once => {
-            let (text, failure) = once::run(settings, sources).await.map_err(|e| e.to_string())?;
+            let said = |failures: Vec<Failure>| failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            let (text, failures) = once::run(settings, sources).await.map_err(said)?;
             print(&text);
-            if let Some(failure) = failure {
-                return Err(failure.to_string());
+            if !failures.is_empty() {
+                return Err(said(failures));
             }
         }
         Task::Check { json } => {
@@ -132,7 +149,7 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
                 answer => answer.map_err(|e| e.to_string())?,
             }
         }
-        Task::Healthcheck | Task::Completion(_) | Task::Man(_) => {
+        Task::Healthcheck | Task::Config | Task::Completion(_) | Task::Man(_) => {
             unreachable!("main has done it: it needs no database")
         }
     }

@@ -65,13 +65,10 @@ impl Metrics {
                 &registry,
                 Gauge::with_opts(opts("last_success_timestamp_seconds", "When the last successful poll ended.")),
             ),
-            web_config_reloaded: own(
-                &registry,
-                IntGauge::with_opts(opts(
-                    "web_config_last_reload_successful",
-                    "Whether the web configuration was good when it was last read.",
-                )),
-            ),
+            web_config_reloaded: unregistered(IntGauge::with_opts(opts(
+                "web_config_last_reload_successful",
+                "Whether the web configuration was good when it was last read.",
+            ))),
             source_up: own(
                 &registry,
                 IntGaugeVec::new(opts("source_up", "Whether the last poll read the source."), &["source"]),
@@ -196,6 +193,11 @@ impl Metrics {
     pub fn web_config(&self, good: bool) {
         self.web_config_reloaded.set(i64::from(good));
         self.changed();
+    }
+
+    /// From now on there is a metric about the web configuration.
+    pub fn serves_web(&self) {
+        register(&self.registry, self.web_config_reloaded.clone());
     }
 
     /// From now on there are metrics about the state file.

@@ -10,19 +10,28 @@ use crate::poll::Poller;
 use crate::published::Published;
 use crate::source::Source;
 
-/// Polls once and returns the exposition in text format, with the failure of a source that could not be read.
-pub async fn run(settings: &Settings, sources: Vec<Source>) -> Result<(String, Option<Failure>), Failure> {
+/// Polls once and returns the exposition in text format, with the failures of sources that could not be read.
+///
+/// # Errors
+/// Fails if no source could be read.
+pub async fn run(settings: &Settings, sources: Vec<Source>) -> Result<(String, Vec<Failure>), Vec<Failure>> {
     let published = Arc::new(Published::default());
     let metrics = Metrics::new(&sources);
-    let mut poller = Poller::new(settings, sources, metrics.clone(), published.clone());
+    let mut poller = Poller::new(settings, sources, metrics.clone(), published.clone()).leave_failures();
     let failure = poller.poll().await.err();
+    let failures: Vec<Failure> = match published.history().sources.values().map(|t| t.failure.clone()).collect() {
+        // It was not one source that failed.
+        sources if Vec::is_empty(&sources) => failure.into_iter().collect(),
+        sources => sources,
+    };
     let pages = published.newest().fresh();
-    if let (true, Some(failure)) = (pages.is_empty(), &failure) {
-        return Err(failure.clone());
+    if pages.is_empty() && !failures.is_empty() {
+        return Err(failures);
     }
+    let mut text: String =
+        pages.iter().map(|page| String::from_utf8_lossy(&page.render(Format::Text, 0)).into_owned()).collect();
     let mut encoder = Format::Text.encoder(false, 0);
     own::encode(encoder.as_mut(), &metrics.gather());
-    let parts = pages.iter().map(|page| page.render(Format::Text, 0)).chain([encoder.finish().into()]);
-    let text = parts.map(|part| String::from_utf8_lossy(&part).into_owned()).collect();
-    Ok((text, failure))
+    text.push_str(&String::from_utf8_lossy(&encoder.finish()));
+    Ok((text, failures))
 }

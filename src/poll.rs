@@ -108,6 +108,12 @@ impl Poller {
         }
     }
 
+    /// Leaves it to the caller of [`Poller::poll`] to say what failed.
+    pub fn leave_failures(mut self) -> Self {
+        self.announcer.leaves_failures = true;
+        self
+    }
+
     /// Polls until `stop` changes: the first time at once, then at the interval, missed ticks never in a burst.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut backoff = Backoff::new(self.poll.interval);
@@ -125,6 +131,7 @@ impl Poller {
                     started + jitter(self.poll.interval, random())
                 }
             };
+            self.published.waits_until(next);
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 _ = stop.wait_for(|stop| *stop) => return,

@@ -5,7 +5,8 @@
 //! when a page is published; what is asked for rarely is made at the first request for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use crate::exposition::gzip::Part;
 use crate::exposition::{Format, source as encode};
 use crate::ledger::Ledger;
 use crate::source::Source;
-use crate::status::{History, Summary};
+use crate::status::{self, History, Summary, Totals, Trend, Trouble};
 
 /// What was asked for within this time is made ready for the next page: longer than any usual scrape interval.
 const DEMAND: Duration = Duration::from_secs(300);
@@ -177,12 +178,15 @@ pub struct Published {
     /// When each format was last asked for, plain and compressed: milliseconds since `began`, plus 1; 0 for never.
     asked: [[AtomicU64; 2]; Format::ALL.len()],
     history: ArcSwap<History>,
+    /// The poller writes it once a minute, the status page reads it; no scrape waits for it.
+    trend: Mutex<Trend>,
 }
 
 impl Default for Published {
     fn default() -> Self {
         let (newest, together, history) = (ArcSwap::default(), RwLock::default(), ArcSwap::default());
-        Self { began: Instant::now(), newest, together, asked: Default::default(), history }
+        let (asked, trend) = Default::default();
+        Self { began: Instant::now(), newest, together, asked, history, trend }
     }
 }
 
@@ -213,6 +217,12 @@ impl Published {
 
     /// Replaces all pages, and does in the same moment what `tell` does to the metrics about them.
     pub fn publish(&self, pages: Vec<Arc<Page>>, tell: impl FnOnce()) {
+        let mut trend = self.trend.lock().unwrap_or_else(PoisonError::into_inner);
+        if trend.is_due(self.age()) {
+            let totals = |page: &Arc<Page>| (page.source.name.clone(), status::totals(&page.source, &page.ledger));
+            trend.note(self.age(), pages.iter().map(totals).collect());
+        }
+        drop(trend);
         let _alone = self.together.write().unwrap_or_else(PoisonError::into_inner);
         tell();
         self.newest.store(Arc::new(Snapshot { pages, ..Snapshot::default() }));
@@ -239,17 +249,52 @@ impl Published {
         self.history.load_full()
     }
 
-    /// Notes which sources could not be read by a poll that could read the database. Only the poller calls this.
-    pub fn sources_failed<'a>(&self, failures: impl Iterator<Item = (&'a str, &'a Option<Failure>)>) {
-        let failed = failures.filter_map(|(name, failure)| Some((name.to_owned(), failure.clone()?)));
-        self.history.store(Arc::new(History { sources: failed.collect(), ..History::clone(&self.history.load()) }));
+    /// The totals of so long ago, and how long ago that really is.
+    pub fn before(&self, ago: Duration) -> Option<(Duration, Totals)> {
+        let trend = self.trend.lock().unwrap_or_else(PoisonError::into_inner);
+        trend.before(self.age(), ago).map(|(ago, totals)| (ago, totals.clone()))
     }
 
-    /// Notes that a poll has ended, and why it could not read the database. Only the poller calls this.
-    pub fn polled(&self, took: Duration, failure: Option<&Failure>) {
+    /// Changes what is known of polls. Only the poller calls this and the functions below.
+    fn note(&self, change: impl FnOnce(&mut History)) {
         let mut history = History::clone(&self.history.load());
-        history.add(self.began.elapsed(), took, failure);
+        change(&mut history);
         self.history.store(Arc::new(history));
+    }
+
+    /// Notes which sources could not be read by a poll that could read the database.
+    pub fn sources_failed<'a>(&self, failures: impl Iterator<Item = (&'a str, &'a Option<Failure>)>) {
+        self.note(|history| {
+            let before = std::mem::take(&mut history.sources);
+            history.sources = failures
+                .filter_map(|(name, failure)| {
+                    Some((name.to_owned(), Trouble::after(failure.clone()?, before.get(name))))
+                })
+                .collect();
+        });
+    }
+
+    /// Notes that a poll has ended, and why it could not read the database.
+    pub fn polled(&self, took: Duration, failure: Option<&Failure>) {
+        self.note(|history| history.add(self.began.elapsed(), took, failure));
+    }
+
+    /// Notes when the next poll begins.
+    pub fn waits_until(&self, next: Instant) {
+        self.note(|history| history.next = Some(next));
+    }
+
+    /// Notes which server is being read: its version, and true for a standby.
+    pub fn reads_from(&self, version: String, standby: bool) {
+        self.note(|history| history.server = Some((version, standby)));
+    }
+
+    /// Notes whether the state was saved.
+    pub fn saved(&self, well: bool) {
+        self.note(|history| {
+            let last = if well { Some(SystemTime::now()) } else { history.saved.0 };
+            history.saved = (last, !well);
+        });
     }
 
     /// How long this exists.

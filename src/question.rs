@@ -28,6 +28,9 @@ const RENAMED: &str = "exported_";
 /// What RE2 knows and PostgreSQL does not, or takes for something else.
 const FOREIGN: [&str; 9] = [r"\b", r"\B", r"\p", r"\P", r"\z", r"\C", r"\Q", "(?P<", "(?i:"];
 
+/// The exporter's own metric behind which rows stand: those with a value that was rejected.
+pub const REJECTED: &str = "rsolv_exporter_rejected_values_total";
+
 /// Which numbers of a metric are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -63,7 +66,22 @@ pub struct Question<'a> {
 /// Why a selector asks for nothing there is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Unanswerable(String);
+pub struct Unanswerable(pub String);
+
+/// True if Prometheus, its operator or a shipped configuration adds this label to what is exported.
+pub fn is_added(label: &str) -> bool {
+    ADDED.contains(&label.strip_prefix(RENAMED).unwrap_or(label))
+}
+
+/// Fails if a regular expression has what PostgreSQL, which does the matching, does not know or takes for something else.
+pub fn check_expression(matcher: &Matcher) -> Result<(), Unanswerable> {
+    let foreign = FOREIGN.iter().find(|f| matcher.is_regular() && has(&matcher.value, f));
+    foreign.map_or(Ok(()), |foreign| {
+        Err(Unanswerable(format!(
+            "{matcher}: {foreign} means nothing, or something else, to PostgreSQL, which does the matching here"
+        )))
+    })
+}
 
 impl<'a> Question<'a> {
     /// Looks the metric and its labels up.
@@ -84,16 +102,11 @@ impl<'a> Question<'a> {
     }
 
     fn add(&mut self, mut matcher: Matcher) -> Result<(), Unanswerable> {
-        let regular = matches!(matcher.operator, Operator::Matches | Operator::MatchesNot);
-        if let Some(foreign) = FOREIGN.iter().find(|f| regular && has(&matcher.value, f)) {
-            return Err(Unanswerable(format!(
-                "{matcher}: {foreign} means nothing, or something else, to PostgreSQL, which does the matching here"
-            )));
-        }
+        check_expression(&matcher)?;
         if self.labels().contains(&matcher.label.as_str()) {
             self.matchers.push(matcher);
         } else if matcher.label == "le" && self.has_le() {
-            if !regular {
+            if !matcher.is_regular() {
                 let bound: Option<f64> = matcher.value.parse().ok();
                 let bounds = self.bounds();
                 let Some(found) = bounds.iter().find(|(_, b)| Some(*b) == bound) else {
@@ -107,7 +120,7 @@ impl<'a> Question<'a> {
                 matcher.value.clone_from(&found.0);
             }
             self.le.push(matcher);
-        } else if ADDED.contains(&matcher.label.strip_prefix(RENAMED).unwrap_or(&matcher.label)) {
+        } else if is_added(&matcher.label) {
             self.ignored.push(matcher.label);
         } else {
             let mut labels = self.labels();
@@ -125,8 +138,7 @@ impl<'a> Question<'a> {
 
     /// The conditions that are regular expressions.
     pub fn regular(&self) -> impl Iterator<Item = &Matcher> {
-        let is_regular = |m: &&Matcher| matches!(m.operator, Operator::Matches | Operator::MatchesNot);
-        self.matchers.iter().chain(&self.le).filter(is_regular)
+        self.matchers.iter().chain(&self.le).filter(|m| m.is_regular())
     }
 
     /// The labels of the metric, without `le`.
@@ -207,6 +219,9 @@ pub fn value<'a>(source: &'a Source, metric: &Metric) -> Option<&'a Value> {
 }
 
 fn find<'a>(name: &str, sources: &'a [Source]) -> Result<(&'a Source, &'a Metric, Part), Unanswerable> {
+    if name == REJECTED {
+        return Err(Unanswerable(format!("{name} is for the command rows, which lists the values that were rejected")));
+    }
     if name.starts_with("rsolv_exporter_") || name.starts_with("process_") {
         return Err(Unanswerable(format!("{name} is about the exporter itself: no rows stand behind it")));
     }

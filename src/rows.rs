@@ -1,17 +1,22 @@
 //! The command `rows`: the executions behind a series.
 
+mod catalogue;
 mod format;
+mod hint;
+mod rejected;
 
 use std::time::Duration;
 
+pub use catalogue::catalogue;
 pub use format::Format;
+pub use rejected::Rejected;
 
 use crate::config::Settings;
 use crate::db::{Failure, Lossy, Session};
 use crate::gone::{self, Ledgers};
-use crate::ledger::{Ledger, OVERFLOW};
+use crate::ledger::{Ledger, MAX_LABEL_BYTES, OVERFLOW};
 use crate::question::Question;
-use crate::source::{Kind, Source};
+use crate::source::{Kind, REQUIRED, Source};
 use crate::sql::series::{behind, row_value, view_of};
 use crate::sql::{ColumnType, Columns, view};
 use crate::walk::{OLDER, State, Walk, time};
@@ -19,8 +24,8 @@ use crate::walk::{OLDER, State, Walk, time};
 /// What to list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Which series.
-    pub selector: String,
+    /// Which series; none: the metrics that there are.
+    pub selector: Option<String>,
     /// Not older than this.
     pub since: Option<Duration>,
     /// At most so many.
@@ -29,15 +34,42 @@ pub struct Options {
     pub format: Format,
 }
 
+/// A column of a listing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// Its name.
+    pub name: String,
+    /// What its cells hold.
+    pub kind: ColumnType,
+    /// True if the selector alone says what is in it: a table leaves it out.
+    pub known: bool,
+}
+
 /// Rows that were found.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    /// Names and types of the columns.
-    pub columns: Vec<(String, ColumnType)>,
+    /// The columns.
+    pub columns: Vec<Head>,
     /// The cells; `None` is NULL.
     pub rows: Vec<Vec<Option<String>>>,
     /// What else the reader should know.
     pub notes: Vec<String>,
+}
+
+impl Head {
+    fn new(name: impl Into<String>, kind: ColumnType) -> Self {
+        Self { name: name.into(), kind, known: false }
+    }
+
+    /// A value as it is shown: a label as it is exported, a number without zeros at its end.
+    fn cell(&self, source: &Source, mut text: String) -> String {
+        if source.all_labels().any(|label| *label == self.name) {
+            text.truncate(text.floor_char_boundary(MAX_LABEL_BYTES));
+        } else if self.kind == ColumnType::Number && text.contains('.') && !text.contains(['e', 'E']) {
+            text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+        }
+        text
+    }
 }
 
 /// Finds the rows, newest first.
@@ -52,7 +84,7 @@ pub async fn find(
     let columns = session.describe(question.source).await?;
     let ledger = ledgers.of(&session, question.source).await?;
     let others = others(question, &columns);
-    let mut listing = Listing { columns: head(&others, &columns), ..Listing::default() };
+    let mut listing = Listing { columns: head(question, &others, &columns), ..Listing::default() };
     let mut view = view_of(question, gone::sets(ledger));
     view.raw.clone_from(&others);
     let since = options.since.map(|since| clock - since.as_secs_f64());
@@ -67,40 +99,55 @@ pub async fn find(
         let found = format!(
             "  SELECT id, {} AS at, ({})::text AS value{}\n  FROM seen\n  WHERE {}\n  ORDER BY {} DESC\n  LIMIT {limit}",
             time("at"),
-            row_value(question),
+            row_value(question).unwrap_or_else(|| "1".to_owned()),
             list.concat(),
             conditions.join("\n    AND "),
             if by_time { "seen.at" } else { "id" },
         );
         let order = if by_time { "found.at DESC, found.id DESC" } else { "found.id DESC" };
-        let (rows, first) = walk.next(&found, order).await?;
-        for row in &rows {
-            let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
-            let Some(id) = row.try_get::<_, Option<i64>>(first).map_err(failure)? else { continue };
-            let mut cells = vec![Some(id.to_string())];
-            for i in 1..listing.columns.len() {
-                cells.push(row.try_get::<_, Option<Lossy>>(first + i).map_err(failure)?.map(|text| text.0));
-            }
-            listing.rows.push(cells);
-        }
+        listing.read(&mut walk, &found, order).await?;
         if by_time {
             listing.rows.sort_by(|a, b| b[1].cmp(&a[1]));
             listing.rows.truncate(options.limit);
         }
     }
-    if listing.rows.len() >= options.limit {
-        listing.notes.push(format!("the newest {}; --limit shows more", listing.rows.len()));
-    } else {
-        listing.notes.extend(walk.gave_up());
-        if walk.state == State::Older {
-            listing.notes.push(format!(
-                "read back to id {}: {OLDER} rows in a row are older than --since",
-                walk.lowest().unwrap_or_default()
-            ));
-        }
+    listing.say_how_far(&walk, options.limit);
+    if listing.rows.is_empty() {
+        listing.notes.extend(hint::values(&session, question, &columns, gone::sets(ledger)).await);
     }
     note(&session, question, &columns, ledger, &mut listing.notes).await;
     Ok(listing)
+}
+
+impl Listing {
+    /// Reads the next piece of a search: `found` has the columns of the listing.
+    async fn read(&mut self, walk: &mut Walk<'_>, found: &str, order: &str) -> Result<(), Failure> {
+        let (rows, first) = walk.next(found, order).await?;
+        for row in &rows {
+            let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
+            let Some(id) = row.try_get::<_, Option<i64>>(first).map_err(failure)? else { continue };
+            let mut cells = vec![Some(id.to_string())];
+            for (i, head) in self.columns.iter().enumerate().skip(1) {
+                let text = row.try_get::<_, Option<Lossy>>(first + i).map_err(failure)?;
+                cells.push(text.map(|text| head.cell(walk.source(), text.0)));
+            }
+            self.rows.push(cells);
+        }
+        Ok(())
+    }
+
+    /// Notes whether there can be more than was found.
+    fn say_how_far(&mut self, walk: &Walk<'_>, limit: usize) {
+        if self.rows.len() >= limit {
+            self.notes.push(format!("the newest {}; --limit shows more", self.rows.len()));
+            return;
+        }
+        self.notes.extend(walk.gave_up());
+        if walk.state == State::Older {
+            let lowest = walk.lowest().unwrap_or_default();
+            self.notes.push(format!("read back to id {lowest}: {OLDER} rows in a row are older than --since"));
+        }
+    }
 }
 
 async fn note(
@@ -133,24 +180,29 @@ async fn note(
     }
 }
 
-/// The columns of the SELECT that are shown as they stand: labels, then values, then the rest.
+/// The columns of the SELECT that are shown: labels, then what no metric has and so is for readers, then values.
 fn others<'a>(question: &Question<'a>, columns: &'a Columns) -> Vec<&'a str> {
     let source: &Source = question.source;
     let measured = question.value().map(|value| value.column.as_str());
     let mut others: Vec<&str> = Vec::new();
-    let labels = source.labels.iter().chain(&source.by).map(String::as_str);
-    let values = source.values.iter().map(|value| value.column.as_str());
-    for column in labels.chain(values).chain(source.only()).chain(columns.keys().map(String::as_str)) {
-        let shown = ["id", "at", "done"].contains(&column) || Some(column) == measured || others.contains(&column);
+    let labels = source.all_labels().map(String::as_str);
+    let values: Vec<&str> = source.values.iter().map(|value| value.column.as_str()).chain(source.only()).collect();
+    let rest = columns.keys().map(String::as_str).filter(|column| !values.contains(column));
+    for column in labels.chain(rest).chain(values.iter().copied()) {
+        let shown = REQUIRED.contains(&column) || Some(column) == measured || others.contains(&column);
         // The key of the map lives as long as the columns.
         others.extend(columns.get_key_value(column).filter(|_| !shown).map(|(name, _)| name.as_str()));
     }
     others
 }
 
-fn head(others: &[&str], columns: &Columns) -> Vec<(String, ColumnType)> {
-    let fixed = [("id", ColumnType::Number), ("at", ColumnType::Text), ("value", ColumnType::Number)];
-    let fixed = fixed.map(|(name, kind)| (name.to_owned(), kind));
-    let kind = |name: &str| columns.get(name).copied().unwrap_or(ColumnType::Text);
-    fixed.into_iter().chain(others.iter().map(|name| ((*name).to_owned(), kind(name)))).collect()
+fn head(question: &Question, others: &[&str], columns: &Columns) -> Vec<Head> {
+    let counted = Head { known: row_value(question).is_none(), ..Head::new("value", ColumnType::Number) };
+    let mut head = vec![Head::new("id", ColumnType::Number), Head::new("at", ColumnType::Text), counted];
+    head.extend(others.iter().map(|&name| Head {
+        // Rows with many labels are counted under the overflow.
+        known: question.pinned(name).is_some_and(|value| value != OVERFLOW),
+        ..Head::new(name, columns.get(name).copied().unwrap_or(ColumnType::Text))
+    }));
+    head
 }

@@ -61,6 +61,13 @@ pub struct SelectorError {
     text: String,
 }
 
+impl Matcher {
+    /// True if the value is a regular expression.
+    pub fn is_regular(&self) -> bool {
+        matches!(self.operator, Operator::Matches | Operator::MatchesNot)
+    }
+}
+
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}\"", self.label, self.operator.as_str())?;

@@ -42,6 +42,7 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: wa
     let hangup = signal(SignalKind::hangup())?;
     let published = Arc::new(Published::default());
     let metrics = Metrics::new(&sources);
+    metrics.serves_web();
     let gate = Arc::new(gate);
     let watching = tokio::spawn(gate.clone().watch(metrics.clone(), stop.clone()));
     let reloading = tokio::spawn(reload_on(hangup, gate.clone(), stop.clone()));
@@ -50,6 +51,7 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: wa
         metrics: metrics.clone(),
         telemetry_path: settings.web.telemetry_path.clone(),
         sources: sources.clone(),
+        user: settings.target.user().to_owned(),
         settings: settings.shown.clone(),
         show_details: settings.web.show_details,
         gate,

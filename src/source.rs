@@ -247,6 +247,11 @@ impl Source {
         columns
     }
 
+    /// Every label column: those of the source, then the others.
+    pub fn all_labels(&self) -> impl Iterator<Item = &String> {
+        self.labels.iter().chain(&self.by)
+    }
+
     /// The boolean columns that metrics are restricted by.
     pub fn only(&self) -> BTreeSet<&str> {
         let counts = self.counts.iter().filter_map(|c| c.only.as_deref());

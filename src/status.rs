@@ -1,8 +1,14 @@
 //! What the status page shows beside the metrics: a summary of each source, and how polls went.
 
+mod trend;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+pub use trend::{Totals, Trend};
 
 use crate::db::Failure;
 use crate::exposition::source as exposition;
@@ -195,6 +201,19 @@ impl Histogram {
     }
 }
 
+/// The total of each metric, as its summary has it, after that of the rows.
+pub fn totals(source: &Source, ledger: &Ledger) -> Vec<f64> {
+    let total = |metric: &Metric| {
+        let mut total = 0.0;
+        if !matches!(metric.kind, Kind::Newest | Kind::Open) {
+            let mut reader = exposition::Reader::new(source, metric);
+            ledger.sets().iter().for_each(|(_, set)| reader.each(set, |_, shown| total += shown.value()));
+        }
+        total
+    };
+    std::iter::once(ledger.rows() as f64).chain(source.metrics.iter().map(total)).collect()
+}
+
 /// How polls went.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -202,12 +221,32 @@ pub struct History {
     pub slots: VecDeque<Slot>,
     /// The last poll: when it ended and how long it took.
     pub last: Option<(SystemTime, Duration)>,
-    /// When a poll last read every source.
-    pub last_success: Option<SystemTime>,
+    /// When the next poll begins, unless one is going on.
+    pub next: Option<Instant>,
     /// Why the database could not be read at all.
-    pub failure: Option<Failure>,
+    pub failure: Option<Trouble>,
     /// Why sources could not be read, by name, when the database could.
-    pub sources: BTreeMap<String, Failure>,
+    pub sources: BTreeMap<String, Trouble>,
+    /// The server's version, and true if it is a standby.
+    pub server: Option<(String, bool)>,
+    /// When the state was last saved, and true if the last attempt to save it failed.
+    pub saved: (Option<SystemTime>, bool),
+}
+
+/// A failure that goes on.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// The last one.
+    pub failure: Failure,
+    /// When the first of those in a row was.
+    pub since: SystemTime,
+}
+
+impl Trouble {
+    /// A failure that follows on what was before.
+    pub fn after(failure: Failure, before: Option<&Self>) -> Self {
+        Self { failure, since: before.map_or_else(SystemTime::now, |before| before.since) }
+    }
 }
 
 /// The polls of a part of the hour.
@@ -225,12 +264,8 @@ impl History {
     /// Adds a poll that ended now, `age` after the process began.
     pub fn add(&mut self, age: Duration, took: Duration, failure: Option<&Failure>) {
         let failed = failure.is_some() || !self.sources.is_empty();
-        let now = SystemTime::now();
-        self.last = Some((now, took));
-        self.failure = failure.cloned();
-        if !failed {
-            self.last_success = Some(now);
-        }
+        self.last = Some((SystemTime::now(), took));
+        self.failure = failure.map(|failure| Trouble::after(failure.clone(), self.failure.as_ref()));
         let number = age.as_secs() / SLOT.as_secs();
         match self.slots.back_mut().filter(|slot| slot.number == number) {
             Some(slot) => *slot = Slot { number, longest: slot.longest.max(took), failed: slot.failed || failed },
@@ -271,6 +306,7 @@ mod tests {
         groups.push(group(101, "open"));
         ledger.apply(&ledger.plan(&[], 1000), None, groups, Moment::default()).unwrap();
         let summary = Summary::new(&source, &ledger);
+        assert_eq!(totals(&source, &ledger), [100.0, 100.0, 100.0, 0.0]);
         assert_eq!((summary.rows, summary.open, summary.sets), (100, 1, 60));
         assert_eq!(summary.rejected, [("ms".to_owned(), 1)]);
         let [total, values, open] = summary.metrics.as_slice() else { panic!("{summary:?}") };

@@ -97,6 +97,11 @@ impl<'a> Walk<'a> {
         self.since.map(|since| format!("at >= to_timestamp({since:?})"))
     }
 
+    /// The source that is searched.
+    pub fn source(&self) -> &Source {
+        self.source
+    }
+
     /// The smallest id read.
     pub fn lowest(&self) -> Option<i64> {
         self.below

@@ -10,6 +10,7 @@
 #     tests/setup.sh web           curl and openssl, to ask for pages with TLS
 #     tests/setup.sh systemd       mmdebstrap and systemd-nspawn, to boot a machine in a container
 #     tests/setup.sh image         mmdebstrap and buildah, to build the container's image
+#     tests/setup.sh browser       Chromium, to look at the status page
 #     tests/setup.sh load          psql and wrk, with which the exporter is measured
 #     tests/setup.sh fuzz          a C++ compiler, and cargo-fuzz in .tools
 #     tests/setup.sh peers         as far as they can be had: the exporters it is measured beside
@@ -18,7 +19,7 @@
 # service is started or left enabled, and no PostgreSQL cluster is created.
 set -eu
 
-usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [patroni] [python] [web] [systemd] [image] [load] [fuzz] [peers]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [patroni] [python] [web] [browser] [systemd] [image] [load] [fuzz] [peers]'
 
 fail() {
     printf 'setup: ' >&2
@@ -62,6 +63,10 @@ have_postgres() {
 have_build() {
     # Whoever names a directory of OpenSSL has one.
     have cc && { [ -n "${OPENSSL_DIR:-}${OPENSSL_LIB_DIR:-}" ] || { have pkg-config && pkg-config --exists openssl; }; }
+}
+
+have_browser() {
+    have chromium
 }
 
 have_load() {
@@ -177,6 +182,12 @@ describe() {
         services=
         purpose='certificates, and a client that is not ours, in the tests'
         by_hand='Install curl and openssl and put them on PATH.'
+        ;;
+    browser)
+        packages=chromium
+        services=
+        purpose='a browser that opens the status page in the tests'
+        by_hand='Install Chromium and put chromium on PATH.'
         ;;
     postgres)
         packages=postgresql

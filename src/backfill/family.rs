@@ -1,8 +1,8 @@
-//! The samples of one metric family over time, from what happened step by step. Pure: rows in, text out.
+//! The samples of one metric family in one piece of the timeline, from what happened step by step. Pure: rows in, text out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Timeline;
+use super::timeline::{Piece, Timeline};
 use crate::exposition::{Encoder as _, Format, Pairs, text};
 use crate::ledger::Labels;
 use crate::source::{Kind, Metric};
@@ -33,195 +33,212 @@ pub struct Step {
 /// What was counted and is in no row any more, by the labels of the layout.
 pub type Gone = BTreeMap<Labels, Happened>;
 
+/// The totals of each series of a layout at the beginning of a piece.
+pub type Totals = BTreeMap<Labels, Total>;
+
+/// The total of a series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Total {
+    sum: Happened,
+    /// Which sums had fractions, whose addition rounds.
+    fractions: Vec<bool>,
+    /// The last sums written.
+    shown: Vec<f64>,
+}
+
 /// Relative size of what sums of fractions may lose or win by the order in which they are added.
 ///
 /// A live value that is lower than the last of the history, be it in the last bit, would be a counter reset.
 const ROUNDING: f64 = 1e-12;
 
-/// Writes one family.
+/// Where the text of a family goes.
+pub trait Sink<E>: FnMut(&str) -> Result<(), E> {}
+impl<E, T: FnMut(&str) -> Result<(), E>> Sink<E> for T {}
+
+/// Writes one family of one piece.
 #[derive(Debug)]
 pub struct Family<'a> {
     layout: &'a Layout<'a>,
     metric: &'a Metric,
     timeline: &'a Timeline,
-    gone: &'a Gone,
+    piece: &'a Piece,
     /// Labels added to every series, as they stand between the braces.
     extra: &'a [(String, String)],
-    /// Combinations of the labels beside those of the source that exist as soon as the set does.
-    enumerated: BTreeSet<Labels>,
+    before: &'a Totals,
     encoder: text::Encoder,
     series: Option<Series>,
-    /// The values of the labels beside those of the source, in the current set.
-    seen: BTreeSet<Labels>,
-    /// The sets that had rows.
-    sets: BTreeSet<Labels>,
+    /// The sets that begin in this piece, with the point at which they do.
+    born: BTreeMap<Labels, i64>,
+    /// The series written so far, as they are at the end of the piece.
+    after: Totals,
 }
 
 #[derive(Debug)]
 struct Series {
     labels: Labels,
-    birth: i64,
+    total: Total,
     /// The next point to write.
     next: i64,
-    total: Happened,
-    /// Which sums had fractions, whose addition rounds.
-    fractions: Vec<bool>,
-    /// The last sum written.
-    sum: f64,
+    /// The last point written.
+    written: i64,
+}
+
+/// The totals before the beginning: of what is gone, and of the series that stand beside it from the start.
+pub fn beginning(layout: &Layout, gone: Gone) -> Totals {
+    let own = layout.source.labels.len();
+    let sets: BTreeSet<Labels> = gone.keys().map(|labels| labels[..own].to_vec()).collect();
+    let enumerated = enumerated(layout);
+    let beside = sets.iter().flat_map(|set| enumerated.iter().map(move |by| [set.as_slice(), by].concat()));
+    let mut totals: Totals = beside.map(|labels| (labels, Total::new(layout, Happened::default()))).collect();
+    totals.extend(gone.into_iter().map(|(labels, gone)| (labels, Total::new(layout, gone))));
+    totals
+}
+
+/// Combinations of the labels beside those of the source that exist as soon as the set does.
+pub fn enumerated(layout: &Layout) -> BTreeSet<Labels> {
+    let source = layout.source;
+    let places: Vec<_> = layout.by.iter().filter_map(|l| source.by.iter().position(|by| by == l)).collect();
+    source.enumerated.iter().map(|all| places.iter().map(|&i| all[i].clone()).collect()).collect()
 }
 
 impl<'a> Family<'a> {
     /// Begins a family.
     pub fn new(
-        layout: &'a Layout<'a>,
-        metric: &'a Metric,
-        timeline: &'a Timeline,
-        gone: &'a Gone,
+        (layout, metric): (&'a Layout<'a>, &'a Metric),
+        (timeline, piece): (&'a Timeline, &'a Piece),
+        before: &'a Totals,
         extra: &'a [(String, String)],
     ) -> Self {
         let mut encoder = text::Encoder::new(Format::OpenMetrics, false, 0);
         encoder.family(&metric.name, metric.kind.type_name(), metric.unit.as_deref(), &metric.help);
-        let source = layout.source;
-        let places: Vec<_> = layout.by.iter().filter_map(|l| source.by.iter().position(|by| by == l)).collect();
-        let enumerated = source.enumerated.iter().map(|all| places.iter().map(|&i| all[i].clone()).collect());
-        let enumerated = enumerated.collect();
-        let (series, seen, sets) = (None, BTreeSet::new(), BTreeSet::new());
-        Self { layout, metric, timeline, gone, extra, enumerated, encoder, series, seen, sets }
+        let (series, born, after) = (None, BTreeMap::new(), Totals::new());
+        Self { layout, metric, timeline, piece, extra, before, encoder, series, born, after }
     }
 
-    /// The text since the last call.
-    pub fn take(&mut self) -> String {
-        self.encoder.take()
-    }
-
-    /// Takes the next row; rows come in the order of their labels, then of time. `full` is called when there is much text.
-    pub fn row<E>(&mut self, row: &Step, full: &mut impl FnMut(String) -> Result<(), E>) -> Result<(), E> {
-        let same = self.series.as_ref().is_some_and(|series| series.labels == row.labels);
-        if !same {
-            self.end_series(full)?;
-            let sets = self.layout.source.labels.len();
-            let last = self.series.as_ref().map(|series| &series.labels[..sets]);
-            if last.is_some_and(|last| last != &row.labels[..sets]) {
-                self.end_set(full)?;
-            }
-            self.begin(row.labels.clone(), row.birth, row.point);
+    /// Takes the next row; the rows of a series come together, in the order of time.
+    pub fn row<E>(&mut self, row: &Step, sink: &mut impl Sink<E>) -> Result<(), E> {
+        if self.series.as_ref().is_none_or(|series| series.labels != row.labels) {
+            self.end_series(sink)?;
+            let by = &row.labels[self.layout.source.labels.len()..];
+            let is_enumerated = by.is_empty() || enumerated(self.layout).contains(by);
+            self.begin(row.labels.clone(), if is_enumerated { row.birth } else { row.point });
+            let set = row.labels[..self.layout.source.labels.len()].to_vec();
+            self.born.insert(set, row.birth);
         }
-        self.until(row.point, full)?;
-        if let Some(series) = &mut self.series {
-            series.add(&row.happened);
+        self.until(row.point, sink)?;
+        if let Some(series) = &mut self.series
+            && series.total.add(&row.happened, self.layout, self.metric)
+        {
+            series.next = row.point.max(self.piece.first);
         }
         Ok(())
     }
 
-    /// Ends the family, after its last row.
-    pub fn end<E>(&mut self, full: &mut impl FnMut(String) -> Result<(), E>) -> Result<(), E> {
-        self.end_series(full)?;
-        self.end_set(full)?;
-        // Sets of which no row is left have stood still all the time.
-        let own = self.layout.source.labels.len();
-        let sets: BTreeSet<Labels> = self.gone.keys().map(|labels| labels[..own].to_vec()).collect();
-        for set in sets.difference(&self.sets.clone()) {
-            let all: BTreeSet<Labels> = self.gone_of(set).chain(self.enumerated.iter().cloned()).collect();
-            for by in all {
-                self.begin([set.as_slice(), &by].concat(), 0, 0);
-                self.end_series(full)?;
+    /// Ends the family after its last row, and returns the totals at the end of the piece.
+    pub fn end<E>(mut self, sink: &mut impl Sink<E>) -> Result<Totals, E> {
+        self.end_series(sink)?;
+        for (set, birth) in std::mem::take(&mut self.born) {
+            for by in enumerated(self.layout) {
+                let labels = [set.as_slice(), &by].concat();
+                if !self.after.contains_key(&labels) && !self.before.contains_key(&labels) {
+                    self.begin(labels, birth);
+                    self.end_series(sink)?;
+                }
             }
-            self.seen.clear();
-            self.series = None;
         }
-        Ok(())
+        for labels in self.before.keys() {
+            if !self.after.contains_key(labels) {
+                self.begin(labels.clone(), 0);
+                self.end_series(sink)?;
+            }
+        }
+        sink(&self.encoder.take())?;
+        Ok(self.after)
     }
 
-    /// The values of the labels beside those of the source, of all series of a set from which something is gone.
-    fn gone_of(&self, set: &[String]) -> impl Iterator<Item = Labels> + use<'a> {
-        let (set, own) = (set.to_vec(), set.len());
-        let from = self.gone.range(set.clone()..).map(|(labels, _)| labels);
-        from.take_while(move |labels| labels[..own] == set).map(move |labels| labels[own..].to_vec())
-    }
-
-    /// Begins a series whose set begins at `birth`, and which has its first row at `point`.
-    fn begin(&mut self, labels: Labels, birth: i64, point: i64) {
-        let own = self.layout.source.labels.len();
-        let by = labels[own..].to_vec();
-        let gone = self.gone.get(&labels).cloned();
-        let of_set = labels[..own].to_vec();
-        let first = if self.gone_of(&of_set).next().is_some() {
-            0
-        } else if by.is_empty() || self.enumerated.contains(&by) {
-            birth
-        } else {
-            point
-        };
-        let mut total = gone.unwrap_or_default();
-        total.counts.resize(self.layout.counts.len(), 0);
-        total.sums.resize(self.layout.sums.len(), 0.0);
-        self.sets.insert(of_set);
-        self.seen.insert(by);
-        let fractions = total.sums.iter().map(|sum| sum.fract() != 0.0).collect();
+    /// Begins a series that has been there before the piece, or else has its first event at `point`.
+    fn begin(&mut self, labels: Labels, point: i64) {
+        let before = self.before.get(&labels);
+        let total = before.cloned().unwrap_or_else(|| Total::new(self.layout, Happened::default()));
         // One point before its first event a series is 0, so that `increase()` sees the event.
-        let next = (first - 1).max(0);
-        self.series = Some(Series { labels, birth, next, total, fractions, sum: 0.0 });
+        let next = if before.is_some() { self.piece.first } else { (point - 1).max(self.piece.first) };
+        self.series = Some(Series { labels, total, next, written: -1 });
     }
 
-    /// Writes the points before `point`.
-    fn until<E>(&mut self, point: i64, full: &mut impl FnMut(String) -> Result<(), E>) -> Result<(), E> {
+    /// Writes the points before `point` that are due.
+    fn until<E>(&mut self, point: i64, sink: &mut impl Sink<E>) -> Result<(), E> {
         let Some(series) = &mut self.series else { return Ok(()) };
         let names = self.layout.labels();
         let values = series.labels.clone();
         let own = names.iter().copied().zip(values.iter().map(String::as_str));
         let extra = self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let labels: Vec<_> = own.chain(extra).collect();
-        while series.next < point {
+        while series.next < point.min(self.piece.last + 1) {
             self.encoder.at(self.timeline.time(series.next));
-            series.write(&mut self.encoder, self.layout, self.metric, &labels);
-            series.next += 1;
+            series.total.write(&mut self.encoder, self.layout, self.metric, &labels);
+            series.written = series.next;
+            series.next += self.timeline.stride();
             if self.encoder.len() > 1 << 16 {
-                full(self.encoder.take())?;
+                sink(&self.encoder.take())?;
             }
         }
         Ok(())
     }
 
-    fn end_series<E>(&mut self, full: &mut impl FnMut(String) -> Result<(), E>) -> Result<(), E> {
-        self.until(self.timeline.last() + 1, full)
-    }
-
-    /// Writes the series of a set that are enumerated, or gone, and had no row.
-    fn end_set<E>(&mut self, full: &mut impl FnMut(String) -> Result<(), E>) -> Result<(), E> {
-        let Some(series) = self.series.take() else { return Ok(()) };
-        let own = self.layout.source.labels.len();
-        let set = &series.labels[..own];
-        let all: BTreeSet<Labels> = self.gone_of(set).chain(self.enumerated.iter().cloned()).collect();
-        for by in all.difference(&self.seen.clone()) {
-            self.begin([set, by].concat(), series.birth, series.birth);
-            self.end_series(full)?;
+    fn end_series<E>(&mut self, sink: &mut impl Sink<E>) -> Result<(), E> {
+        self.until(self.piece.last + 1, sink)?;
+        // What goes on live begins where the history ends.
+        let last = self.timeline.last();
+        if let Some(series) = self.series.as_mut().filter(|s| self.piece.last == last && s.written < last) {
+            series.next = last;
+            self.until(last + 1, sink)?;
         }
-        self.seen.clear();
-        self.series = None;
+        if let Some(mut series) = self.series.take() {
+            // The other metrics of the layout have written their sums.
+            self.layout.sums.iter().for_each(|&i| _ = series.total.sum(self.layout, i));
+            self.after.insert(series.labels, series.total);
+        }
         Ok(())
     }
 }
 
-impl Series {
-    fn add(&mut self, more: &Happened) {
-        self.total.counts.iter_mut().zip(&more.counts).for_each(|(total, more)| *total += more);
-        self.total.sums.iter_mut().zip(&more.sums).for_each(|(total, more)| *total += more);
-        self.fractions.iter_mut().zip(&more.sums).for_each(|(fraction, more)| *fraction |= more.fract() != 0.0);
+impl Total {
+    /// A total that begins with what is gone.
+    pub fn new(layout: &Layout, mut sum: Happened) -> Self {
+        sum.counts.resize(layout.counts.len(), 0);
+        sum.sums.resize(layout.sums.len(), 0.0);
+        let fractions = sum.sums.iter().map(|sum| sum.fract() != 0.0).collect();
+        Self { shown: vec![0.0; sum.sums.len()], sum, fractions }
     }
 
-    fn write(&mut self, encoder: &mut text::Encoder, layout: &Layout, metric: &Metric, labels: &Pairs<'_>) {
-        let count = |i: &usize| {
-            let place = layout.counts.iter().position(|count| count == i);
-            place.map_or(0, |place| self.total.counts[place]).max(0).unsigned_abs()
-        };
+    /// Adds what happened; true if it changes the samples of `metric`.
+    fn add(&mut self, more: &Happened, layout: &Layout, metric: &Metric) -> bool {
+        self.sum.counts.iter_mut().zip(&more.counts).for_each(|(total, more)| *total += more);
+        self.sum.sums.iter_mut().zip(&more.sums).for_each(|(total, more)| *total += more);
+        self.fractions.iter_mut().zip(&more.sums).for_each(|(fraction, more)| *fraction |= more.fract() != 0.0);
+        let count = |i: usize| more.counts.get(place(&layout.counts, i)).is_some_and(|n| *n != 0);
+        let sum = |i: usize| more.sums.get(place(&layout.sums, i)).is_some_and(|sum| *sum != 0.0);
         match &metric.kind {
-            Kind::Rows(i) => encoder.counter(labels, count(i) as f64, None),
+            Kind::Rows(i) => count(*i),
+            Kind::Sum(i) => sum(*i),
+            // Every value is in the last bucket.
+            Kind::Histogram { buckets, first, .. } => count(first + buckets.len()),
+            Kind::Open | Kind::Newest => false,
+        }
+    }
+
+    /// Writes the samples of a metric.
+    pub fn write(&mut self, encoder: &mut text::Encoder, layout: &Layout, metric: &Metric, labels: &Pairs<'_>) {
+        let count =
+            |i: usize| self.sum.counts.get(place(&layout.counts, i)).copied().unwrap_or_default().max(0).unsigned_abs();
+        match &metric.kind {
+            Kind::Rows(i) => encoder.counter(labels, count(*i) as f64, None),
             Kind::Sum(i) => {
                 let sum = self.sum(layout, *i);
                 encoder.counter(labels, sum, None);
             }
             Kind::Histogram { buckets, first, sum } => {
-                let counts: Vec<u64> = (*first..=first + buckets.len()).map(|i| count(&i)).collect();
+                let counts: Vec<u64> = (*first..=first + buckets.len()).map(count).collect();
                 let sum = self.sum(layout, *sum);
                 encoder.histogram(labels, buckets, &counts, sum, None);
             }
@@ -231,13 +248,19 @@ impl Series {
 
     /// A sum that neither falls nor is above the live one.
     fn sum(&mut self, layout: &Layout, i: usize) -> f64 {
-        let place = layout.sums.iter().position(|sum| *sum == i);
-        let exact = place.map_or(0.0, |place| self.total.sums[place]);
-        let fraction = place.is_some_and(|place| self.fractions[place]);
-        let shown = if fraction { exact - exact.abs() * ROUNDING } else { exact };
-        self.sum = self.sum.max(shown);
-        self.sum
+        let place = place(&layout.sums, i);
+        let exact = self.sum.sums.get(place).copied().unwrap_or_default();
+        let fraction = self.fractions.get(place).is_some_and(|fraction| *fraction);
+        let now = if fraction { exact - exact.abs() * ROUNDING } else { exact };
+        let Some(shown) = self.shown.get_mut(place) else { return now };
+        *shown = shown.max(now);
+        *shown
     }
+}
+
+/// Where a measure of the source stands among those of the layout; beyond their end if it does not.
+fn place(measures: &[usize], i: usize) -> usize {
+    measures.iter().position(|measure| *measure == i).unwrap_or(measures.len())
 }
 
 #[cfg(test)]
@@ -249,25 +272,34 @@ mod tests {
     const TOML: &str = "labels = [\"repo\"]\n[[counter]]\nname = \"x_total\"\nhelp = \"X.\"\nlabels = [\"status\"]\n\
         enumerate = { status = [\"good\", \"bad\"] }\n[[histogram]]\nname = \"x_ms\"\nhelp = \"X.\"\nvalue = \"ms\"\nbuckets = [10]\n";
 
-    fn text(which: usize, rows: &[Step], gone: &Gone) -> String {
+    /// The text of each piece.
+    fn text(which: usize, timeline: &Timeline, rows: &[Step], gone: Gone) -> String {
         let sources = Source::parse(vec![("x".into(), "SELECT 1".into(), TOML.into())], "q").unwrap();
-        let layouts = layouts(&sources[0]);
-        let timeline = Timeline { from: 1_000_000, to: 1_250_000, step: 100_000 };
+        let layout = &layouts(&sources[0])[which];
         let extra = [("job".to_owned(), "a\"b".to_owned())];
-        let mut family = Family::new(&layouts[which], layouts[which].metrics[0], &timeline, gone, &extra);
+        let mut totals = beginning(layout, gone);
         let mut out = String::new();
-        let mut full = |text: String| {
-            out.push_str(&text);
-            Ok::<(), ()>(())
-        };
-        rows.iter().for_each(|row| family.row(row, &mut full).unwrap());
-        family.end(&mut full).unwrap();
-        out + &family.take()
+        for piece in timeline.pieces() {
+            let mut sink = |text: &str| {
+                out.push_str(text);
+                Ok::<(), ()>(())
+            };
+            let mut family = Family::new((layout, layout.metrics[0]), (timeline, &piece), &totals, &extra);
+            let own = rows.iter().filter(|row| timeline.piece_of(row.point) == piece.number);
+            own.for_each(|row| family.row(row, &mut sink).unwrap());
+            totals = family.end(&mut sink).unwrap();
+            out.push_str("--\n");
+        }
+        out
     }
 
     fn step(labels: &[&str], point: i64, birth: i64, counts: &[i64], sums: &[f64]) -> Step {
         let happened = Happened { counts: counts.to_vec(), sums: sums.to_vec() };
         Step { labels: labels.iter().map(|l| (*l).to_owned()).collect(), point, birth, happened }
+    }
+
+    fn seconds(from: i64, to: i64, step: i64, days: bool) -> Timeline {
+        Timeline { from: from * 1000, to: to * 1000, step: step * 1000, days }
     }
 
     #[test]
@@ -280,7 +312,7 @@ mod tests {
             step(&["b", "bad"], 2, 2, &[1], &[]),
             step(&["b", "odd"], 3, 2, &[1], &[]),
         ];
-        insta::assert_snapshot!(text(0, &rows, &Gone::new()));
+        insta::assert_snapshot!(text(0, &seconds(1000, 1750, 250, false), &rows, Gone::new()));
     }
 
     #[test]
@@ -293,6 +325,28 @@ mod tests {
             (vec!["c".to_owned()], Happened { counts: vec![-1, -1], sums: vec![-3.0] }),
         ]
         .into();
-        insta::assert_snapshot!(text(1, &rows, &gone));
+        insta::assert_snapshot!(text(1, &seconds(1000, 1750, 250, false), &rows, gone));
+    }
+
+    #[test]
+    fn a_value_that_does_not_change_is_written_every_four_minutes_and_when_a_day_begins() {
+        // From 23:50 to 00:10 by minutes; the only event is at 23:53.
+        let timeline = seconds(86_400 - 600, 86_400 + 600, 60, true);
+        let rows = [step(&["a", "good"], 3, 3, &[1], &[])];
+        let text = text(0, &timeline, &rows, Gone::new());
+        let good: Vec<&str> = text.lines().filter(|line| line.contains("good") || *line == "--").collect();
+        let times: Vec<&str> = good.iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
+        // 0 at 23:52, 1 at 23:53, then at 23:57; midnight, 00:04, 00:08 and the end.
+        assert_eq!(times, ["85920", "85980", "86220", "--", "86400", "86640", "86880", "87000", "--"], "{text}");
+    }
+
+    #[test]
+    fn a_series_whose_first_event_is_at_midnight_is_0_the_day_before() {
+        let timeline = seconds(86_400 - 120, 86_400 + 120, 60, true);
+        let text = text(0, &timeline, &[step(&["a", "good"], 2, 2, &[1], &[])], Gone::new());
+        let (before, after) = text.split_once("--\n").unwrap();
+        let zero = "x_total{repo=\"a\",status=\"good\",job=\"a\\\"b\"} 0 86340\n";
+        let one = "x_total{repo=\"a\",status=\"good\",job=\"a\\\"b\"} 1 86400\n";
+        assert!(before.contains(zero) && after.contains(one), "{text}");
     }
 }

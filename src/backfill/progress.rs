@@ -31,6 +31,15 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// Takes the bar away, to write something in its place.
+    pub fn clear(&mut self) {
+        if self.last.take().is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
 impl Default for Progress {
     fn default() -> Self {
         Self::new()
@@ -39,9 +48,7 @@ impl Default for Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.last.is_some() {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
+        self.clear();
     }
 }
 

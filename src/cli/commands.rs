@@ -25,11 +25,16 @@ pub fn all() -> Vec<Command> {
         Arg::new("format").long("format").value_name("FORMAT").value_parser(parser).default_value("table")
     };
     vec![
-        Command::new("serve").about("Poll and serve metrics until told to stop (the default)"),
+        Command::new("serve").about("Poll and serve metrics until told to stop (the default)").after_long_help(
+            "\
+Examples:
+  rsolv-exporter serve --database.url postgres://exporter@localhost/rsolv \\
+    --state.file /var/lib/rsolv-exporter/state",
+        ),
         Command::new("check")
             .about("Check settings, queries and privileges against the real database")
             .arg(format(&["table", "json"]).help("For people, or for programs"))
-            .after_help(
+            .after_long_help(
                 "\
 It runs the statement of a poll on the newest 10000 rows, and shows how PostgreSQL
 runs it, what is in the rows, and which values are rejected and why. Missing
@@ -40,11 +45,18 @@ Examples:
   rsolv-exporter check
   rsolv-exporter check --format json | jq .problems",
             ),
-        Command::new("once").about("Poll once and print the metrics"),
+        Command::new("once").about("Poll once and print the metrics").after_long_help(
+            "\
+It counts from the tables, whatever the state file has.
+
+Examples:
+  rsolv-exporter once | grep executions_total
+  rsolv-exporter once | promtool check metrics",
+        ),
         Command::new("sql")
             .about("Print the SQL that a number comes from, to paste into psql")
             .arg(selector(false).help("A metric or series; without one: the statements of a poll, as they run"))
-            .after_help(format!(
+            .after_long_help(format!(
                 "{SELECTOR}\
 The number is in the last column of the last row; with several series their sum,
 and a row for each before it. With state.file it says how much of the number
@@ -59,7 +71,7 @@ Examples:
             )),
         Command::new("rows")
             .about("List the executions behind a series, newest first")
-            .arg(selector(true).help("The series, such as 'rsolv_validation_executions_total{status=\"failed\"}'"))
+            .arg(selector(false).help("The series; without it: the metrics that there are, with their labels"))
             .arg(since().help("Only executions that finished within this time, such as 24h"))
             .arg(
                 Arg::new("limit")
@@ -70,7 +82,7 @@ Examples:
                     .help("At most so many"),
             )
             .arg(format(&["table", "csv", "json"]).help("How to write them"))
-            .after_help(format!(
+            .after_long_help(format!(
                 "{SELECTOR}\
 Of a histogram's own name, le is the bucket into which a row falls: le=\"+Inf\" are
 the rows above the last bound. Of NAME_bucket, le=\"300000\" are the rows that this
@@ -88,13 +100,16 @@ Examples:
     'rsolv_validation_duration_milliseconds_bucket{{le!=\"300000\"}}'
   between one and two minutes, as CSV:
   rsolv-exporter rows --format csv --limit 1000 \\
-    'rsolv_validation_duration_milliseconds{{le=\"120000\"}}'"
+    'rsolv_validation_duration_milliseconds{{le=\"120000\"}}'
+  the values that were rejected, and why:
+  rsolv-exporter rows \\
+    'rsolv_exporter_rejected_values_total{{column=\"trust_score\"}}'"
             )),
         Command::new("buckets")
             .about("Suggest the bounds of a histogram from the values that there are")
             .arg(selector(true).help("The histogram, if wanted with labels"))
             .arg(since().default_value("30d").help("Executions that finished within this time"))
-            .after_help(
+            .after_long_help(
                 "\
 It prints p50, p90, p95 and p99 of the values, what histogram_quantile makes of
 them with today's and with the suggested bounds, how many values are above the
@@ -125,6 +140,12 @@ Examples:
                     .help("From one sample to the next"),
             )
             .arg(
+                Arg::new("output-dir")
+                    .long("output-dir")
+                    .value_name("DIRECTORY")
+                    .help("Write a file for each day there, and go on there after an interruption"),
+            )
+            .arg(
                 Arg::new("label")
                     .long("label")
                     .value_name("NAME=VALUE")
@@ -134,32 +155,49 @@ Examples:
                         "A label for every series; give job and instance as Prometheus does, so that live series go on",
                     ),
             )
-            .after_help(
+            .after_long_help(
                 "\
-Every series has a sample at every step, from one step before its first event
-(there it is 0) or from --from on: as many samples as there are series times
-steps. Its last value is the live one, less what happened after --to; rows that
-are gone count as before --from, as far as state.file knows them. Gauges of open
-rows have no history and are left out.
+Every series begins one step before its first event, where it is 0, or at --from.
+It has a sample at every step at which it changes, else one every four minutes.
+Its last value is the live one, less what happened after --to; rows that are gone
+count as before --from, as far as state.file knows them. Gauges of open rows have
+no history and are left out. How much it will be is said first.
 
 PostgreSQL reads each table once for every list of labels that metrics have, once
 more for a gauge of the newest execution, and once more for every list with
 state.file; it sorts what it reads, if need be on disk. Run it on a replica, with
 a statement_timeout to match. The transaction lasts until all is written. This
-side holds a few thousand rows and the totals of what is gone, whatever the
-range.
+side holds a few thousand rows and the total of each series, whatever the range.
 
-promtool reads the file again and again, for every two hours in it. Leave out the
-last three hours (--to 3h): Prometheus still writes to the block in memory there.
-Blocks older than Prometheus' retention are deleted as soon as it sees them.
+promtool reads a file again for every block in it: with a file for each day and
+blocks of a day that is seldom. The same command in the same directory goes on
+after an interruption. Leave out the last three hours (--to 3h): Prometheus still
+writes to the block in memory there. Blocks older than Prometheus' retention are
+deleted as soon as it sees them.
 
 Example:
-  rsolv-exporter backfill --from 30d --to 3h --database.statement-timeout 30m \\
-    --label job=rsolv-exporter --label instance=exporter:10060 > history.txt
-  promtool tsdb create-blocks-from openmetrics history.txt \\
-    /var/lib/prometheus/metrics2",
+  rsolv-exporter backfill --from 30d --to 3h --output-dir history \\
+    --database.statement-timeout 30m \\
+    --label job=rsolv-exporter --label instance=exporter:10060
+  for day in history/*.om; do promtool tsdb create-blocks-from openmetrics \\
+    --max-block-duration=24h $day /var/lib/prometheus/metrics2; done",
             ),
-        Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"),
+        Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works").after_long_help(
+            "\
+For containers without an HTTP client. It needs no settings but those of the web.
+
+Examples:
+  rsolv-exporter healthcheck
+  rsolv-exporter healthcheck --web.listen-address 127.0.0.1:10061",
+        ),
+        Command::new("config").about("Print the settings in force and where each comes from").after_long_help(
+            "\
+No password is shown, and the database is not asked.
+
+Examples:
+  rsolv-exporter config
+  rsolv-exporter config --config.file /etc/rsolv-exporter/rsolv-exporter.toml",
+        ),
         Command::new("completion")
             .about("Print what makes a shell complete commands and flags")
             .arg(
@@ -169,7 +207,7 @@ Example:
                     .value_parser(PossibleValuesParser::new(["bash", "zsh", "fish"]))
                     .help("The shell"),
             )
-            .after_help(
+            .after_long_help(
                 "\
 The Debian package has installed it. Elsewhere, for one user:
 
@@ -189,6 +227,20 @@ Examples:
     ]
 }
 
+/// True if a command does something with the setting of this key.
+pub fn matters(command: &str, key: &str) -> bool {
+    let prefixes: &[&str] = match command {
+        "serve" | "config" => &[""],
+        "check" => &["database.", "state.", "queries.", "series.limit", "web.config_file", "log."],
+        "once" => &["database.", "queries.", "series.limit", "log."],
+        "sql" | "rows" | "backfill" => &["database.", "state.", "queries.", "series.limit", "log."],
+        "buckets" => &["database.", "queries.", "log."],
+        "healthcheck" => &["web.listen_address", "web.config_file"],
+        _ => &[],
+    };
+    prefixes.iter().any(|prefix| key.starts_with(prefix))
+}
+
 /// The task of a command with its arguments.
 pub fn task(name: &str, matches: &ArgMatches) -> Task {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
@@ -197,7 +249,7 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
         "once" => Task::Once,
         "sql" => Task::Sql(text("selector")),
         "rows" => Task::Rows(rows::Options {
-            selector: text("selector").unwrap_or_default(),
+            selector: text("selector"),
             since: matches.get_one("since").copied(),
             limit: matches.get_one::<u32>("limit").map_or(usize::MAX, |&limit| limit as usize),
             format: text("format").and_then(|text| rows::Format::parse(&text)).unwrap_or(rows::Format::Table),
@@ -211,10 +263,12 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
             to: text("to").unwrap_or_default(),
             step: matches.get_one("step").copied().unwrap_or_default(),
             labels: matches.get_many("label").into_iter().flatten().cloned().collect(),
+            output_dir: text("output-dir").map(std::path::PathBuf::from),
         }),
         "healthcheck" => Task::Healthcheck,
         "completion" => Task::Completion(text("shell").unwrap_or_default()),
         "man" => Task::Man(text("directory").unwrap_or_default()),
+        "config" => Task::Config,
         _ => Task::Serve,
     }
 }
@@ -231,7 +285,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::question::Question;
+    use crate::question::{Question, REJECTED};
     use crate::source::Source;
 
     /// The words of a command in a help text, up to where the shell takes over.
@@ -252,7 +306,7 @@ mod tests {
         let sources = Source::shipped().unwrap();
         let mut examples = 0;
         for command in all() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.lines().all(|line| line.chars().count() <= 82), "{}", command.get_name());
             let joined = help.replace("\\\n", "");
             for line in joined.lines().map(str::trim).filter(|line| line.starts_with("rsolv-exporter ")) {
@@ -260,7 +314,7 @@ mod tests {
                 let task = super::super::task(&matches.unwrap_or_else(|e| panic!("{line}: {e}")));
                 let selector = match &task {
                     Task::Sql(selector) => selector.clone(),
-                    Task::Rows(options) => Some(options.selector.clone()),
+                    Task::Rows(options) => options.selector.clone().filter(|s| !s.starts_with(REJECTED)),
                     Task::Buckets(options) => Some(options.selector.clone()),
                     _ => None,
                 };

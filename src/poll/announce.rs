@@ -15,6 +15,8 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// What was said last.
 #[derive(Debug, Default)]
 pub struct Announcer {
+    /// True if failures are said by someone else.
+    pub leaves_failures: bool,
     database: Option<Result<Option<String>, String>>,
     sources: BTreeMap<String, Option<String>>,
     progress: BTreeMap<String, Instant>,
@@ -29,6 +31,7 @@ impl Announcer {
             return;
         }
         match failure {
+            Some(f) if self.leaves_failures => detail(f),
             Some(f) => {
                 let Failure { reason, message, .. } = f;
                 tracing::error!(%reason, database = %target, server, "the database cannot be read: {message}; trying again");
@@ -46,6 +49,7 @@ impl Announcer {
             return;
         }
         match failure {
+            Some(f) if self.leaves_failures => detail(f),
             Some(f) => {
                 let Failure { reason, message, .. } = f;
                 tracing::error!(source = source.name, %reason, "the source cannot be read: {message}");

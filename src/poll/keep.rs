@@ -109,6 +109,7 @@ impl Poller {
         }
         keeper.complained = written.is_err();
         self.metrics.saved(written.is_ok());
+        self.published.saved(written.is_ok());
     }
 }
 

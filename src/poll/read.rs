@@ -50,6 +50,7 @@ impl Poller {
         is_full: bool,
         failures: &mut [Option<Failure>],
     ) -> Result<Vec<usize>, Failure> {
+        let was = self.session.as_ref().map(|session| session.name().to_owned());
         let (mut session, mut opening) = self.session().await?;
         let mut attempt = 1;
         let answers = loop {
@@ -60,6 +61,11 @@ impl Poller {
             attempt += 1;
             opening = session.begin().await?;
         };
+        if was.as_deref() != Some(session.name()) {
+            let version = session.one("SELECT current_setting('server_version')").await?;
+            let version = version.try_get(0).map_err(|e| Failure::of_query(&e))?;
+            self.published.reads_from(version, opening.position.standby);
+        }
         session.end().await?;
         self.session = Some(session);
 

@@ -2,15 +2,17 @@
 
 use std::fmt::Write;
 
-use super::Listing;
-use crate::question::Question;
+use super::{Head, Listing};
 use crate::sql::ColumnType;
-use crate::table::{Column, WIDTH, is_obeyed, table};
+use crate::table::{Column, is_obeyed, table};
+
+/// The position of the column that says when.
+const AT: usize = 1;
 
 /// The formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A table of at most 80 columns.
+    /// A table as wide as the terminal, or as it needs.
     Table,
     /// RFC 4180, with nothing in it that a spreadsheet would take for a formula.
     Csv,
@@ -31,41 +33,38 @@ impl Format {
 }
 
 impl Listing {
-    /// The rows as text.
-    pub fn render(&self, format: Format, question: &Question) -> String {
+    /// The rows as text; a table gets at most `width` columns of a terminal.
+    pub fn render(&self, format: Format, width: usize) -> String {
         match format {
-            Format::Table => self.table(question),
+            Format::Table => self.table(width),
             Format::Csv => self.csv(),
             Format::Json => self.json(),
         }
     }
 
-    /// Labels that the selector fixes are the same in every row, and left out.
-    fn table(&self, question: &Question) -> String {
+    fn table(&self, width: usize) -> String {
         if self.rows.is_empty() {
             return "no rows\n".to_owned();
         }
-        let shown: Vec<usize> =
-            (0..self.columns.len()).filter(|&i| question.pinned(&self.columns[i].0).is_none()).collect();
-        let columns: Vec<Column> = shown
-            .iter()
-            .map(|&i| Column {
-                name: self.columns[i].0.clone(),
-                right: self.columns[i].1 == ColumnType::Number,
-                cut: i > 2,
-            })
-            .collect();
+        let shown: Vec<usize> = (0..self.columns.len()).filter(|&i| !self.columns[i].known).collect();
+        let column = |&i: &usize| {
+            let Head { name, kind, .. } = &self.columns[i];
+            let number = *kind == ColumnType::Number;
+            // Half a number is another number, and half a time says little.
+            Column { name: name.clone(), right: number, cut: !number && i != AT }
+        };
+        let columns: Vec<Column> = shown.iter().map(column).collect();
         let cell = |row: &[Option<String>], i: usize| match (i, row[i].as_deref().unwrap_or_default()) {
             // To the second, so that more columns fit.
-            (1, at) => at.split_once('.').map_or(at.to_owned(), |(seconds, _)| format!("{seconds}Z")),
+            (AT, at) => at.split_once('.').map_or(at.to_owned(), |(seconds, _)| format!("{seconds}Z")),
             (_, text) => text.to_owned(),
         };
         let row = |row: &Vec<Option<String>>| shown.iter().map(|&i| cell(row, i)).collect();
         let rows: Vec<Vec<String>> = self.rows.iter().map(row).collect();
-        let (mut text, left_out) = table(&columns, &rows, WIDTH);
+        let (mut text, left_out) = table(&columns, &rows, width);
         if left_out > 0 {
-            let names: Vec<_> = columns[columns.len() - left_out..].iter().map(|c| c.name.as_str()).collect();
-            let _ = writeln!(text, "(without {}: --format csv or json has them)", names.join(", "));
+            let columns = if left_out == 1 { "1 column".to_owned() } else { format!("{left_out} columns") };
+            let _ = writeln!(text, "(and {columns} more: in a wider terminal, a pipe or --format csv)");
         }
         text
     }
@@ -78,7 +77,7 @@ impl Listing {
                 false => text,
             }
         };
-        let names = self.columns.iter().map(|(name, _)| field(name)).collect::<Vec<_>>();
+        let names = self.columns.iter().map(|head| field(&head.name)).collect::<Vec<_>>();
         let rows =
             self.rows.iter().map(|row| row.iter().map(|cell| field(cell.as_deref().unwrap_or_default())).collect());
         std::iter::once(names).chain(rows).map(|line: Vec<_>| line.join(",") + "\r\n").collect()
@@ -88,7 +87,7 @@ impl Listing {
         let mut text = "[".to_owned();
         for (i, row) in self.rows.iter().enumerate() {
             text.push_str(if i == 0 { "\n  {" } else { ",\n  {" });
-            for (i, ((name, kind), cell)) in self.columns.iter().zip(row).enumerate() {
+            for (i, (Head { name, kind, .. }, cell)) in self.columns.iter().zip(row).enumerate() {
                 let comma = if i == 0 { "" } else { ", " };
                 let _ = write!(text, "{comma}{}: {}", string(name), value(*kind, cell.as_deref()));
             }
@@ -129,14 +128,13 @@ fn string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Source;
 
     fn listing() -> Listing {
         let columns = [("id", ColumnType::Number), ("at", ColumnType::Text), ("value", ColumnType::Number)];
         let more = [("repo", ColumnType::Text), ("data", ColumnType::Json), ("pr", ColumnType::Boolean)];
         let row = |cells: [Option<&str>; 6]| cells.map(|cell| cell.map(str::to_owned)).to_vec();
         Listing {
-            columns: columns.into_iter().chain(more).map(|(name, kind)| (name.to_owned(), kind)).collect(),
+            columns: columns.into_iter().chain(more).map(|(name, kind)| Head::new(name, kind)).collect(),
             rows: vec![
                 row([
                     Some("2"),
@@ -154,11 +152,10 @@ mod tests {
 
     #[test]
     fn every_format_keeps_what_is_in_a_row() {
-        let sources = Source::shipped().unwrap();
-        let question = Question::parse("rsolv_validation_executions_total", &sources).unwrap();
-        let all = [Format::Table, Format::Csv, Format::Json].map(|format| listing().render(format, &question));
+        let all = [Format::Table, Format::Csv, Format::Json].map(|format| listing().render(format, 80));
         insta::assert_snapshot!(all.join("--\n").replace('\r', "<CR>"));
     }
+
     #[test]
     fn a_spreadsheet_finds_no_formula() {
         for (text, expected) in [
@@ -183,9 +180,7 @@ mod tests {
         let hostile = "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{feff}é";
         listing.rows[0][3] = Some(hostile.to_owned());
         listing.rows[0][4] = Some(format!("{{\"k\": \"{}\"}}", &hostile[4..]));
-        let sources = Source::shipped().unwrap();
-        let question = Question::parse("rsolv_validation_executions_total", &sources).unwrap();
-        let text = listing.render(Format::Json, &question);
+        let text = listing.render(Format::Json, 80);
         assert!(!text.contains(|c| c != '\n' && is_obeyed(c)), "{text:?}");
         let read: serde_json::Value = serde_json::from_str(&text.replace("1e400", "1")).unwrap();
         assert_eq!((read[0]["repo"].as_str(), read[0]["data"]["k"].as_str()), (Some(hostile), Some(&hostile[4..])));

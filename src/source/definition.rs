@@ -79,6 +79,16 @@ pub fn parse(name: &str, sql: &str, toml: &str, dir: &str) -> (Source, Vec<Probl
     (parser.source, parser.problems)
 }
 
+/// What to say of a key that is none of the known ones.
+fn unknown(key: &str, known: &str) -> String {
+    let alike = |other: &str| strsim::jaro_winkler(key, other);
+    let best = known.split(", ").max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|best| alike(best) > 0.75);
+    match best {
+        Some(best) => format!("unknown key; did you mean {best}? Known are {known}"),
+        None => format!("unknown key; known are {known}"),
+    }
+}
+
 impl Parser {
     fn problem(&mut self, key: &str, message: impl Into<String>) {
         self.problems.push(Problem { file: self.file.clone(), key: key.to_owned(), message: message.into() });
@@ -106,7 +116,8 @@ impl Parser {
             }
         }
         for key in table.keys() {
-            self.problem(key, "unknown key; known are labels, sequence, missing, columns, counter, histogram, gauge");
+            let known = "labels, sequence, missing, columns, counter, histogram, gauge";
+            self.problem(key, unknown(key, known));
         }
         if self.source.metrics.is_empty() && self.problems.is_empty() {
             self.problem("", "declares no metric: add a [[counter]], [[histogram]] or [[gauge]]");
@@ -125,7 +136,7 @@ impl Parser {
         let key = format!("columns.{name}");
         let Some(raw) = self.read::<RawColumn>(&key, value) else { return };
         for k in raw.unknown.keys() {
-            self.problem(&format!("{key}.{k}"), "unknown key; known are integer, min, max");
+            self.problem(&format!("{key}.{k}"), unknown(k, "integer, min, max"));
         }
         if REQUIRED.contains(&name.as_str()) {
             self.problem(&key, "is not a value column");
@@ -142,7 +153,8 @@ impl Parser {
 
     fn metric(&mut self, kind: &str, key: &str, raw: RawMetric) {
         for k in raw.unknown.keys() {
-            self.problem(&format!("{key}.{k}"), "unknown key");
+            let known = "name, help, unit, labels, enumerate, where, sum, value, buckets, of";
+            self.problem(&format!("{key}.{k}"), unknown(k, known));
         }
         self.name(kind, key, &raw);
         for label in &raw.labels {
@@ -436,6 +448,23 @@ mod tests {
             enumerate = { moon = ["1"] }
             "#
         ));
+    }
+
+    #[test]
+    fn a_mistyped_key_is_told_what_was_meant() {
+        for (key, meant) in [
+            ("bucket", "buckets"),
+            ("lables", "labels"),
+            ("Where", "where"),
+            ("enumerates", "enumerate"),
+            ("nmae", "name"),
+        ] {
+            assert!(
+                unknown(key, "name, labels, where, buckets, enumerate").contains(&format!("did you mean {meant}?")),
+                "{key}"
+            );
+        }
+        assert!(!unknown("colour", "name, labels, where, buckets, enumerate").contains("mean"));
     }
 
     #[test]

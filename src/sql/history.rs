@@ -9,6 +9,8 @@ use crate::source::{Kind, Metric, Source};
 
 /// The column that has the step: no label can be called so.
 const STEP: &str = "\"(step)\"";
+/// The column that has the piece of the timeline.
+const PIECE: &str = "\"(piece)\"";
 
 /// The metrics of a source that have the same labels, and the measures that they need.
 #[derive(Clone, Debug)]
@@ -67,8 +69,9 @@ impl Layout<'_> {
         format!("{},\n  {}", array("int8", "counts", counts), array("float8", "sums", sums))
     }
 
-    /// What happened in each step of each series, in the order of the series and then of time: the labels, the step, the
-    /// first step of the set, counts and sums. Step 0 is all that happened until the beginning, or has no usable time.
+    /// What happened in each step of each series, in the order of the pieces of the timeline, of the series and then of
+    /// time: the labels, the step, the first step of the set, counts, sums, and the piece. Step 0 is all that happened
+    /// until the beginning, or has no usable time.
     pub fn steps(&self, columns: &Columns, sets: Option<Vec<&Labels>>, timeline: &Timeline) -> String {
         let labels: Vec<String> = self.labels().iter().map(|l| ident(l)).collect();
         let set: Vec<String> = self.source.labels.iter().map(|l| ident(l)).collect();
@@ -76,9 +79,10 @@ impl Layout<'_> {
         let order: Vec<String> = labels.iter().map(|l| format!("{l} COLLATE \"C\"")).collect();
         let partition = if set.is_empty() { String::new() } else { format!("PARTITION BY {}", set.join(", ")) };
         let (labels, comma) = listed(&labels);
-        let order: Vec<String> = order.into_iter().chain([STEP.to_owned()]).collect();
+        let piece = timeline.piece_sql(STEP);
+        let order: Vec<String> = std::iter::once(PIECE.to_owned()).chain(order).chain([STEP.to_owned()]).collect();
         format!(
-            "WITH {}\nSELECT {labels}{comma}{STEP}, min(min({STEP})) OVER ({partition}) AS birth,\n  {}\nFROM (\n  \
+            "WITH {}\nSELECT {labels}{comma}{STEP}, min(min({STEP})) OVER ({partition}) AS birth,\n  {},\n  {piece} AS {PIECE}\nFROM (\n  \
              SELECT *, {} AS {STEP}\n  FROM {NAME}\n  WHERE done AND {}\n  OFFSET 0\n) AS stepped\n\
              GROUP BY {labels}{comma}{STEP}\nORDER BY {}",
             view(self.source, columns, &self.view(sets)),
@@ -102,12 +106,14 @@ impl Layout<'_> {
     }
 }
 
-/// When the newest row of each step finished, in the order of time.
+/// When the newest row of each step finished, in the order of time: the step, the time, and the piece of the timeline.
 pub fn newest(source: &Source, columns: &Columns, timeline: &Timeline) -> String {
     format!(
-        "WITH {}\nSELECT {} AS step, extract(epoch FROM max(at))::float8\nFROM {NAME}\n\
-         WHERE done AND isfinite(at) AND at <= to_timestamp({:?})\nGROUP BY 1\nORDER BY 1",
+        "WITH {}\nSELECT {STEP}, extract(epoch FROM max(at))::float8, {} AS {PIECE}\nFROM (\n  SELECT at, {} AS {STEP}\n  \
+         FROM {NAME}\n  WHERE done AND isfinite(at) AND at <= to_timestamp({:?})\n) AS stepped\n\
+         GROUP BY {STEP}\nORDER BY {STEP}",
         view(source, columns, &View::default()),
+        timeline.piece_sql(STEP),
         step(timeline),
         timeline.to as f64 / 1000.0,
     )

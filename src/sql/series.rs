@@ -120,7 +120,7 @@ pub fn number(question: &Question, columns: &Columns, sets: Option<Vec<&Labels>>
 }
 
 /// Whether a row is in a state in which the metric looks at it.
-fn row_state(question: &Question) -> Vec<String> {
+pub fn row_state(question: &Question) -> Vec<String> {
     match question.metric.kind {
         Kind::Open => vec!["NOT done".to_owned()],
         // As in a poll: a time that has not come yet says nothing.
@@ -163,13 +163,11 @@ pub fn behind(question: &Question) -> Vec<String> {
     conditions
 }
 
-/// What a row adds to the number, or is measured with.
-pub fn row_value(question: &Question) -> String {
+/// What a row adds to the number, or is measured with; `None` where each row adds 1.
+pub fn row_value(question: &Question) -> Option<String> {
     match (&question.metric.kind, question.value()) {
-        (Kind::Newest, _) => "extract(epoch FROM at)::float8".to_owned(),
-        (Kind::Rows(_), _) => "1".to_owned(),
-        (_, Some(value)) => view::value(value),
-        _ => "1".to_owned(),
+        (Kind::Newest, _) => Some("extract(epoch FROM at)::float8".to_owned()),
+        (_, value) => value.map(view::value),
     }
 }
 
@@ -186,7 +184,7 @@ fn bounds(question: &Question) -> Vec<(String, f64)> {
 }
 
 fn regular<'a>(question: &'a Question) -> impl Iterator<Item = &'a Matcher> {
-    question.le.iter().filter(|m| matches!(m.operator, Operator::Matches | Operator::MatchesNot))
+    question.le.iter().filter(|m| m.is_regular())
 }
 
 /// That a value is counted in the bucket of a bound. Inclusive, as Prometheus defines `le`.

@@ -18,7 +18,7 @@ pub struct View<'a> {
     pub values: Vec<&'a Value>,
     /// Boolean columns, each under its own name.
     pub only: Vec<&'a str>,
-    /// Columns as text, each under the name that [`raw`] gives it.
+    /// Columns as text, each under the name that [`raw`] gives it; labels trimmed, and with what a missing one is.
     pub raw: Vec<&'a str>,
     /// Whether there is, for each value column, why its value was rejected, under the name that [`reason`] gives it.
     pub reasons: bool,
@@ -64,7 +64,9 @@ pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
     list.extend(labels.iter().map(|l| format!("{} AS {}", label(source, l), ident(l))));
     list.extend(view.only.iter().map(|c| ident(c)));
     list.extend(view.values.iter().map(|v| format!("{} AS {}", valid_number(v, columns), valid(v))));
-    list.extend(view.raw.iter().map(|c| format!("{}::text AS {}", ident(c), raw(c))));
+    let is_label = |c: &str| source.labels.iter().chain(&source.by).any(|label| label == c);
+    let as_text = |c: &str| if is_label(c) { label(source, c) } else { format!("{}::text", ident(c)) };
+    list.extend(view.raw.iter().map(|c| format!("{} AS {}", as_text(c), raw(c))));
     list.extend(reasons.iter().map(|v| format!("{} AS {}", why(v, columns), reason(v))));
     let which = if view.which.is_empty() { String::new() } else { format!("{}\n  ", view.which) };
     // OFFSET 0 keeps values from being computed anew for every use.

@@ -2,17 +2,22 @@
 
 mod format;
 mod plot;
+mod problems;
+mod source;
 
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::published::{Page, Published};
 use crate::source::Source;
-use crate::status::{History, MetricSummary, SLOT, Summary};
-use format::{count, duration};
+use crate::status::{History, SLOT, Summary};
+use format::{age, count, duration, since};
+use problems::problems;
 
+/// Where the documents are.
+const DOCS: &str = "https://github.com/RSOLV-dev/rsolv-exporter/blob/main";
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/script.js");
 
@@ -44,11 +49,13 @@ pub struct View<'a> {
     pub telemetry_path: &'a str,
     /// Why the web configuration in force is not the one in the file.
     pub web_config: Option<Arc<String>>,
+    /// The role that reads the database.
+    pub user: &'a str,
     /// Whether SQL, errors and settings are shown.
     pub details: bool,
 }
 
-/// How good things are: a word and its colour.
+/// How things are: a word and its colour.
 struct State {
     word: &'static str,
     class: &'static str,
@@ -59,7 +66,12 @@ impl View<'_> {
     pub fn render(&self) -> String {
         let (newest, history) = (self.published.newest(), self.published.history());
         let pages = &newest.pages;
-        let state = self.state(pages, &history);
+        let problems = problems(self, pages, &history);
+        let State { word, class } = match () {
+            () if problems.iter().any(|problem| problem.is_failure) => State { word: "failing", class: "bad" },
+            () if pages.len() < self.sources.len() => State { word: "starting", class: "warn" },
+            () => State { word: "OK", class: "good" },
+        };
         let document = html! {
             (DOCTYPE)
             html lang="en" {
@@ -67,31 +79,29 @@ impl View<'_> {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="robots" content="noindex";
-                    title { "rsolv-exporter: " (state.word) }
+                    title { (word) " – rsolv-exporter" }
                     link rel="icon" href=(ICON);
                     style { (PreEscaped(STYLE)) }
                 }
                 body {
                     header {
                         h1 { "rsolv-exporter " small { (env!("CARGO_PKG_VERSION")) } }
-                        span.pill.(state.class) { (state.word) }
+                        span.pill.(class) { (word) }
                         nav {
                             a href=(self.telemetry_path) { "Metrics" }
                             a href="/-/ready" { "Ready" }
                             a href="/-/healthy" { "Healthy" }
+                            a href={ (DOCS) "/README.md" } { "Docs" }
+                            a href={ (DOCS) "/alerts/README.md" } { "Runbooks" }
                         }
                     }
                     main {
+                        @for problem in &problems { (problem.render(self.details)) }
                         (self.glance(pages, &history))
-                        @if let Some(failure) = &history.failure {
-                            (self.trouble("The database cannot be read", failure.reason.as_str(), &failure.message))
-                        }
-                        @if let Some(problem) = &self.web_config {
-                            (self.trouble("The web configuration has changed and is not in force", "web.config_file", problem))
-                        }
+                        @let before = self.before();
                         @for source in self.sources {
                             @let page = pages.iter().find(|page| page.source.name == source.name);
-                            (self.source(source, page, &history))
+                            (self.source(source, page, &history, &before))
                         }
                         (self.settings())
                     }
@@ -111,17 +121,11 @@ impl View<'_> {
         document.into_string()
     }
 
-    fn state(&self, pages: &[Arc<Page>], history: &History) -> State {
-        let fresh = pages.iter().filter(|page| page.is_fresh()).count();
-        let failing = history.failure.is_some() || !history.sources.is_empty();
-        let (word, class) = match (fresh, failing) {
-            (0, false) if pages.is_empty() => ("starting", "warn"),
-            (0, _) => ("no data", "bad"),
-            (n, _) if n < self.sources.len() => ("part of the data is missing", "bad"),
-            (_, true) => ("polls fail", "warn"),
-            _ => ("healthy", "good"),
-        };
-        State { word, class }
+    /// The totals of an hour and of a day ago, or those of the start alone if that is not yet an hour ago.
+    fn before(&self) -> source::Before {
+        let [hour, day] = [3_600, 86_400].map(|ago| self.published.before(Duration::from_secs(ago)));
+        let is_young = hour.as_ref().is_some_and(|(ago, _)| ago.as_secs() < 3_600);
+        [hour, day.filter(|_| !is_young)]
     }
 
     fn glance(&self, pages: &[Arc<Page>], history: &History) -> Markup {
@@ -132,7 +136,7 @@ impl View<'_> {
         let or_none = |span: Option<Duration>| span.map_or_else(|| "–".to_owned(), duration);
         html! {
             section.card.glance aria-label="At a glance" {
-                div.figure { b { (or_none(oldest)) } span { "age of the data" } }
+                div.figure { b { @match oldest { Some(oldest) => (age(oldest)), None => "–" } } span { "age of the data" } }
                 div.figure { b { (or_none(history.last.map(|(_, took)| took))) } span { "last poll" } }
                 div.figure { b { (count(sum(|summary| summary.rows))) } span { "rows counted" } }
                 div.figure { b { (count(series as u64)) } span { "series" } }
@@ -140,50 +144,14 @@ impl View<'_> {
                     p { span { "polls of the last hour" } span { "up to " (or_none(longest)) } }
                     (plot::timeline(&history.slots, self.published.age().as_secs() / SLOT.as_secs()))
                 }
-            }
-        }
-    }
-
-    fn trouble(&self, what: &str, reason: &str, words: &str) -> Markup {
-        html! {
-            p.trouble role="alert" {
-                b { (what) } " (" (reason) ")"
-                @if self.details { ": " (words) } @else { "." }
-            }
-        }
-    }
-
-    fn source(&self, source: &Source, page: Option<&Arc<Page>>, history: &History) -> Markup {
-        let failure = history.sources.get(&source.name);
-        html! {
-            section.card aria-label=(source.name) {
-                div.head {
-                    h2 { (source.name) }
-                    @match page {
-                        Some(page) if !page.is_fresh() => span.pill.bad { "stale" },
-                        Some(_) if failure.is_some() => span.pill.warn { "fails" },
-                        Some(_) if history.failure.is_some() => span.pill.warn { "not read now" },
-                        Some(_) => span.pill.good { "read" },
-                        None => span.pill.warn { "not read yet" },
+                p.about {
+                    span { "up " (age(self.published.age())) }
+                    @if let Some((version, standby)) = &history.server {
+                        span { "PostgreSQL" @if self.details { " " (version.split(' ').next().unwrap_or_default()) } ", " @if *standby { "standby" } @else { "primary" } }
                     }
-                    @if let Some(page) = page {
-                        span.note { "read " (duration(page.read_at.elapsed())) " ago" }
-                    }
-                }
-                @if let Some(failure) = failure {
-                    (self.trouble("It cannot be read", failure.reason.as_str(), &failure.message))
-                }
-                @if let Some(page) = page {
-                    (summary(page.summary()))
-                    (metrics(&source.name, page.summary()))
-                }
-                @if self.details {
-                    @let id = format!("sql-{}", source.name);
-                    details.wide id={ "d-" (id) } {
-                        summary { "SQL behind it" }
-                        button type="button" data-copy=(id) { "Copy" }
-                        pre id=(id) { (source.sql) ";\n" }
-                        p.note { "The whole statement of a poll, with every measure: " code { "rsolv-exporter sql" } }
+                    @match history.saved.0 {
+                        Some(saved) => span { "state saved " (since(saved)) " ago" },
+                        None => span { "no state saved" },
                     }
                 }
             }
@@ -212,127 +180,5 @@ impl View<'_> {
                 }
             }
         }
-    }
-}
-
-fn summary(summary: &Summary) -> Markup {
-    let rejected: u64 = summary.rejected.iter().map(|(_, count)| count).sum();
-    html! {
-        dl.facts {
-            div { dt { "rows counted" } dd { (count(summary.rows)) } }
-            div { dt { "open rows" } dd { (count(summary.open)) } }
-            div { dt { "gaps" } dd { (count(summary.gaps)) } }
-            div.warn[rejected > 0] { dt { "rejected values" } dd { (count(rejected)) } }
-            div { dt { "label sets" } dd { (count(summary.sets)) } }
-            @if summary.overflowed > 0 {
-                div.warn { dt { "rows in __overflow__" } dd { (count(summary.overflowed)) } }
-            }
-        }
-        @if rejected > 0 {
-            p.trouble.warn {
-                b { "Values were left out" } " as they are no number or out of bounds: "
-                @for (i, (column, rejected)) in summary.rejected.iter().filter(|(_, count)| *count > 0).enumerate() {
-                    @if i > 0 { ", " }
-                    code { (column) } " " (count(*rejected))
-                }
-                ". Their rows are counted."
-            }
-        }
-    }
-}
-
-fn metrics(source: &str, summary: &Summary) -> Markup {
-    let with_plot = summary.metrics.iter().filter_map(|metric| Some((metric, metric.histogram.as_ref()?)));
-    let with_parts = summary.metrics.iter().filter(|metric| metric.parts.len() > 1);
-    html! {
-        div.plots {
-            @for metric in with_parts {
-                figure {
-                    h3 { (metric.name) }
-                    figcaption { span { b { (format::number(metric.total.unwrap_or_default())) } " in all" } }
-                    (plot::parts(&metric.parts))
-                }
-            }
-            @for (metric, histogram) in with_plot {
-                @let unit = metric.unit.as_deref();
-                figure {
-                    h3 { (metric.name) }
-                    figcaption {
-                        span { b { (count(histogram.count())) } " values" }
-                        @for (name, part) in [("p50", 0.5), ("p95", 0.95)] {
-                            span { (name) " " b { (plot::quantile(histogram, part, unit)) } }
-                        }
-                        @if histogram.count() > 0 {
-                            span { "mean " b { (mean(histogram.sum / histogram.count() as f64, unit)) } }
-                        }
-                    }
-                    (plot::histogram(histogram, unit))
-                }
-            }
-        }
-        @for (i, metric) in summary.metrics.iter().enumerate() {
-            div.metric {
-                @if metric.top.is_empty() {
-                    div.row { (row(metric)) }
-                } @else {
-                    details id=(format!("m-{source}-{i}")) {
-                        summary.row { (row(metric)) }
-                        (series(metric))
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn mean(value: f64, unit: Option<&str>) -> String {
-    if unit.is_some() { format::value(value, unit) } else { format::number((value * 10.0).round() / 10.0) }
-}
-
-fn row(metric: &MetricSummary) -> Markup {
-    let is_time = metric.kind == "gauge" && metric.name.ends_with("_timestamp_seconds");
-    let total = match metric.total {
-        None => "–".to_owned(),
-        Some(time) if is_time => ago(time),
-        Some(total) => format::number(total),
-    };
-    html! {
-        span.what {
-            code { (metric.name) }
-            span.help { (metric.help) }
-        }
-        span.kind {
-            (metric.kind)
-            @if metric.series > 0 { ", " (count(metric.series as u64)) " series" }
-        }
-        span.total { (total) }
-    }
-}
-
-fn series(metric: &MetricSummary) -> Markup {
-    html! {
-        div.scroll {
-            table.series {
-                @if let Some((labels, _)) = metric.top.first() {
-                    thead { tr { @for (label, _) in labels { th { (label) } } th.n { "total" } } }
-                }
-                tbody {
-                    @for (labels, total) in &metric.top {
-                        tr { @for (_, value) in labels { td { (value) } } td.n { (format::number(*total)) } }
-                    }
-                }
-            }
-        }
-        @if metric.series > metric.top.len() {
-            p.note { "… and " (count((metric.series - metric.top.len()) as u64)) " more with smaller totals." }
-        }
-    }
-}
-
-fn ago(time: f64) -> String {
-    let then = Duration::try_from_secs_f64(time).ok().and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-    match then.and_then(|then| then.elapsed().ok()) {
-        Some(elapsed) => format!("{} ago", duration(elapsed)),
-        None => "now".to_owned(),
     }
 }

@@ -35,6 +35,8 @@ pub struct Site {
     pub telemetry_path: String,
     /// The definitions.
     pub sources: Vec<Source>,
+    /// The role that reads the database.
+    pub user: String,
     /// Settings for people: key, value without secrets, origin.
     pub settings: Vec<(String, String, String)>,
     /// Whether the status page shows everything to everyone.
@@ -170,6 +172,7 @@ impl Site {
             sources: &self.sources,
             settings: &self.settings,
             telemetry_path: &self.telemetry_path,
+            user: &self.user,
             web_config: self.gate.problem(),
             // Whoever is on this machine is nobody in particular: a proxy there makes everyone look like that.
             details: self.show_details || is_known,

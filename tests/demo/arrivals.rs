@@ -1,13 +1,13 @@
 //! Executions that happen while the demo runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
+use super::application::Application;
 use super::random::Random;
 use super::repository::{self, NEWCOMERS, Repository};
 use super::story::{Kind, Story, Times};
@@ -22,15 +22,14 @@ const NEWCOMER_EVERY: usize = 60;
 #[derive(Clone)]
 pub struct Writer {
     client: Arc<Client>,
-    /// Executions in the tables that have finished and are committed.
-    finished: Arc<AtomicU64>,
+    application: Application,
     /// True once nothing more is to be started.
     stop: watch::Receiver<bool>,
 }
 
 impl Writer {
-    pub fn new(client: Client, finished: Arc<AtomicU64>, stop: watch::Receiver<bool>) -> Self {
-        Self { client: Arc::new(client), finished, stop }
+    pub fn new(client: Client, application: Application, stop: watch::Receiver<bool>) -> Self {
+        Self { client: Arc::new(client), application, stop }
     }
 
     /// Lets executions arrive, a few every second, until told to stop. What
@@ -46,7 +45,7 @@ impl Writer {
                 break;
             }
             let kind = if random.chance(62.0) { Kind::Validation } else { Kind::Mitigation };
-            let story = Story::new(kind, choose(number, &mut random), &mut random);
+            let story = Story::new(kind, choose(number, &mut random), self.application, &mut random);
             let work = self.clone();
             if random.chance(60.0) {
                 tasks.spawn(async move { work.insert_finished(&story).await });
@@ -69,7 +68,6 @@ impl Writer {
     async fn insert_finished(self, story: &Story) -> Result<()> {
         let started = before_now(story.took);
         self.insert(story, story.status, &Times { started: &started, completed: NOW, now: NOW }).await?;
-        self.finished.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -95,8 +93,7 @@ impl Writer {
             story.error(story.status),
             status = story.status,
         );
-        let rows = self.client.execute(&finished, &[]).await?;
-        self.finished.fetch_add(rows, Ordering::Relaxed);
+        self.client.batch_execute(&finished).await?;
         Ok(())
     }
 
@@ -105,7 +102,7 @@ impl Writer {
     async fn commit_late(mut self) -> Result<()> {
         let mut random = Random::new(3);
         loop {
-            let story = Story::new(Kind::Validation, repository::any(&mut random), &mut random);
+            let story = Story::new(Kind::Validation, repository::any(&mut random), self.application, &mut random);
             let started = before_now(story.took);
             let times = Times { started: &started, completed: NOW, now: NOW };
             self.client.batch_execute("BEGIN").await?;
@@ -115,7 +112,6 @@ impl Writer {
                 self.client.batch_execute("ROLLBACK").await?;
             } else {
                 self.client.batch_execute("COMMIT").await?;
-                self.finished.fetch_add(1, Ordering::Relaxed);
             }
             if !go_on || !self.pause(Duration::from_secs(4)).await {
                 return Ok(());

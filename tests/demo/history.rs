@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_postgres::Client;
 
+use super::application::Application;
 use super::progress::Progress;
 use super::random::Random;
 use super::repository;
@@ -21,7 +22,7 @@ const BATCH: usize = 500;
 const ABANDONED: usize = 3;
 
 /// Writes the history, returns how many executions in it have finished.
-pub async fn write(client: &Client) -> Result<u64> {
+pub async fn write(client: &Client, application: Application) -> Result<u64> {
     let mut random = Random::new(1);
     let mut ids = HashMap::new();
     for repository in repository::ESTABLISHED {
@@ -35,7 +36,7 @@ pub async fn write(client: &Client) -> Result<u64> {
         for first in (0..count).step_by(BATCH) {
             let rows: Vec<String> = (first..count.min(first + BATCH))
                 .map(|number| {
-                    let story = Story::new(kind, repository::any(&mut random), &mut random);
+                    let story = Story::new(kind, repository::any(&mut random), application, &mut random);
                     // Ended this long before the next one at the earliest.
                     let end = begin + step * number as u32 + step.mul_f64(random.unit());
                     let id = ids[story.repository.full_path].to_string();

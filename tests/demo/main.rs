@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod application;
 mod arrivals;
 mod guide;
 mod history;
@@ -16,11 +17,10 @@ mod progress;
 mod random;
 mod repository;
 mod story;
+mod watchers;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,11 +28,12 @@ use tokio::sync::watch;
 use tokio_postgres::Client;
 
 use arrivals::Writer;
+use guide::Places;
 use options::Options;
 use progress::{Status, grouped};
 use support::cluster::Cluster;
 use support::database::{SCHEMA, connect};
-use support::exporter::Exporter;
+use support::exporter::{Exporter, program};
 use support::failure::{Failure, Result};
 use support::http::{self, Response};
 use support::metrics::Metrics;
@@ -46,6 +47,20 @@ const READER: &str = "
     CREATE ROLE rsolv_exporter LOGIN;
     GRANT SELECT ON ALL TABLES IN SCHEMA public TO rsolv_exporter;
     GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO rsolv_exporter;";
+
+/// Notes each execution that finishes, by whomever: the demo's own numbers hold when somebody changes rows by hand.
+const COUNT_FINISHED: &str = "
+    CREATE SCHEMA demo;
+    CREATE TABLE demo.finished ();
+    CREATE FUNCTION demo.note() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF NEW.status NOT IN ('pending', 'running') AND (TG_OP = 'INSERT' OR OLD.status IN ('pending', 'running')) THEN
+        INSERT INTO demo.finished DEFAULT VALUES;
+      END IF;
+      RETURN NULL;
+    END $$;
+    CREATE TRIGGER note AFTER INSERT OR UPDATE ON validation_executions FOR EACH ROW EXECUTE FUNCTION demo.note();
+    CREATE TRIGGER note AFTER INSERT OR UPDATE ON mitigation_executions FOR EACH ROW EXECUTE FUNCTION demo.note();";
 
 fn main() -> ExitCode {
     let options = Options::from_command_line();
@@ -83,19 +98,31 @@ async fn play(options: &Options) -> Result<()> {
     eprintln!("starting a throwaway PostgreSQL server");
     let cluster = Cluster::start(&[])?;
     let client = create_database(&cluster).await?;
-    let written = history::write(&client).await?;
-    let finished = Arc::new(AtomicU64::new(written));
+    let history = history::write(&client, options.application).await?;
+    client.batch_execute(COUNT_FINISHED).await?;
+    let url = cluster.url("rsolv");
+    let finished = Finished { history, client: connect(&url).await? };
 
     eprintln!("starting the exporter");
     let scratch = Scratch::new("demo", &std::env::temp_dir(), None)?;
     let state = scratch.path().join("state").display().to_string();
-    let mut exporter = start_exporter(&cluster, options.listen, &state).await?;
+    let reader = url.replacen("postgres@", "rsolv_exporter@", 1);
+    let mut exporter = start_exporter(&reader, options.listen, &state).await?;
     let counted = first_read(&mut exporter).await?;
-    guide::show(&exporter.address, &cluster.url("rsolv"), counted);
+    let watchers = watchers::start(&exporter.address).await?;
+    let program = program();
+    let places = Places {
+        program: &program,
+        exporter: &exporter.address,
+        database: &url,
+        reader: &reader,
+        state: &state,
+        watchers: &watchers,
+    };
+    guide::show(&places, counted);
 
     let (stop, stopped) = watch::channel(false);
-    let url = cluster.url("rsolv");
-    let mut writer = Box::pin(Writer::new(client, Arc::clone(&finished), stopped).run(&url));
+    let mut writer = Box::pin(Writer::new(client, options.application, stopped).run(&url));
     tokio::select! {
         outcome = &mut writer => return outcome.map_err(|error| {
             Failure::new(format!("cannot write executions any more: {error}"))
@@ -105,7 +132,20 @@ async fn play(options: &Options) -> Result<()> {
     }
     stop.send_replace(true);
     writer.await?;
-    check(&mut exporter, finished.load(Ordering::Relaxed)).await
+    check(&mut exporter, finished.so_far().await?).await
+}
+
+/// How many executions have finished and are committed.
+struct Finished {
+    history: u64,
+    client: Client,
+}
+
+impl Finished {
+    async fn so_far(&self) -> Result<u64> {
+        let since: i64 = self.client.query_one("SELECT count(*) FROM demo.finished", &[]).await?.get(0);
+        Ok(self.history + since.unsigned_abs())
+    }
 }
 
 /// Says so before anything is started when somebody else listens already.
@@ -113,7 +153,9 @@ fn must_be_free(address: SocketAddr) -> Result<()> {
     TcpListener::bind(address).map(drop).map_err(|error| {
         Failure::new(format!(
             "the exporter cannot listen on {address}: {error}.\n\
-             Stop what listens there, or choose another address with --listen."
+             Stop what listens there, or choose another address:\n  \
+             make demo DEMO=\"--listen 127.0.0.1:{}\"",
+            address.port().saturating_add(1)
         ))
     })
 }
@@ -127,10 +169,9 @@ async fn create_database(cluster: &Cluster) -> Result<Client> {
     Ok(client)
 }
 
-async fn start_exporter(cluster: &Cluster, listen: SocketAddr, state: &str) -> Result<Exporter> {
-    let url = format!("postgresql://rsolv_exporter@127.0.0.1:{}/rsolv", cluster.port());
+async fn start_exporter(reader: &str, listen: SocketAddr, state: &str) -> Result<Exporter> {
     let settings = [
-        ["--database.url", &url],
+        ["--database.url", reader],
         ["--web.listen-address", &listen.to_string()],
         ["--state.file", state],
         // Somebody is watching.
@@ -158,14 +199,14 @@ async fn first_read(exporter: &mut Exporter) -> Result<u64> {
 }
 
 /// Shows again and again how far writer and exporter are.
-async fn report(exporter: &mut Exporter, finished: &AtomicU64) -> Result<()> {
+async fn report(exporter: &mut Exporter, finished: &Finished) -> Result<()> {
     let status = Status::new();
     let period = Duration::from_secs(if status.is_live() { 1 } else { 10 });
     let mut ticks = tokio::time::interval(period);
     loop {
         ticks.tick().await;
         let counted = grouped(counted(exporter).await?);
-        let finished = grouped(finished.load(Ordering::Relaxed));
+        let finished = grouped(finished.so_far().await?);
         status.show(&format!("executions finished: {finished}   counted: {counted}"));
     }
 }

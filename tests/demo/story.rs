@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::application::Application;
 use super::random::Random;
 use super::repository::Repository;
 use crate::support::execution::literal;
@@ -103,9 +104,9 @@ fn camel(key: &str) -> String {
 
 impl Story {
     /// Makes one up for `repository`.
-    pub fn new(kind: Kind, repository: &'static Repository, random: &mut Random) -> Self {
+    pub fn new(kind: Kind, repository: &'static Repository, application: Application, random: &mut Random) -> Self {
         let (mut data, own_columns, took) = match kind {
-            Kind::Validation => validation(repository, random),
+            Kind::Validation => validation(repository, application, random),
             Kind::Mitigation => mitigation(repository, random),
         };
         let mut story = Self {
@@ -135,6 +136,15 @@ impl Story {
                 story.status = "failed";
                 let texts = ["tests do not compile", "checkout failed: not found", "out of memory"];
                 story.error_message = Some(random.pick(&texts));
+            }
+            _ if kind == Kind::Mitigation => {
+                // Nearly half of them need another turn, again and again.
+                let turns = 1 + (random.unit().max(1e-9).ln() / 0.45_f64.ln()) as u32;
+                data.put("turns", turns.min(application.max_turns));
+                if turns > application.max_turns {
+                    story.status = "failed";
+                    story.error_message = Some("gave up after the most turns");
+                }
             }
             _ => {}
         }
@@ -169,7 +179,7 @@ impl Story {
 }
 
 /// `data`, own columns and duration of a validation.
-fn validation(repository: &Repository, random: &mut Random) -> (Data, String, Duration) {
+fn validation(repository: &Repository, application: Application, random: &mut Random) -> (Data, String, Duration) {
     let took = Duration::from_millis((700.0 * 150_f64.powf(random.unit().powf(1.6))) as u64);
     let mut data = Data::default();
     // The newest clients send hardly anything.
@@ -189,9 +199,11 @@ fn validation(repository: &Repository, random: &mut Random) -> (Data, String, Du
     let failed = if random.chance(40.0) { random.between(0, generated) } else { 0 };
     describe(repository, &mut data, random);
     data.put("validated", found > 0);
-    data.put("tests_generated", generated);
-    data.put("tests_passed", generated - failed);
-    data.put("tests_failed", failed);
+    if application.executable_tests {
+        data.put("tests_generated", generated);
+        data.put("tests_passed", generated - failed);
+        data.put("tests_failed", failed);
+    }
     let kinds = ["sql_injection", "xss", "path_traversal", "ssrf"];
     let vulnerabilities: Vec<_> = (0..found).map(|_| serde_json::json!({"type": random.pick(&kinds)})).collect();
     data.put("vulnerabilities", serde_json::Value::from(vulnerabilities));

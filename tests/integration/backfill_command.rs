@@ -223,20 +223,99 @@ async fn rows_that_are_gone_count_as_before_the_beginning() {
 }
 
 #[tokio::test]
+async fn days_in_a_directory_become_the_same_blocks_as_one_stream() {
+    let db = Database::new().await;
+    history(&db).await;
+    let url = reader(&db).await;
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("history").to_str().unwrap().to_owned();
+    let arguments = ["backfill", "--database.url", &url, "--from", "3d", "--step", "5m", "--output-dir", &dir];
+    let arguments = [&arguments[..], &LABELS].concat();
+    let output = run(&arguments).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && output.stdout.is_empty(), "{said}");
+    // First how much it will be, then what to do with it.
+    let (first, last) = said.split_once('\n').unwrap();
+    let (series, rest) = first.split_once(" series, about ").unwrap();
+    let (million, rest) = rest.split_once(" million samples, ").unwrap();
+    assert!(rest.contains("MB; a minute at most"), "{said}");
+    assert!(last.contains("promtool tsdb create-blocks-from openmetrics --max-block-duration=24h \"$day\""), "{said}");
+    let days = || {
+        let files = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        let mut days: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "om")).collect();
+        days.sort();
+        days
+    };
+    assert!((4..=5).contains(&days().len()), "{:?}", days());
+    let text: String = days().iter().map(|day| std::fs::read_to_string(day).unwrap()).collect();
+    let all = samples(&text.replace("# EOF\n", ""));
+    let written: usize = all.values().map(Vec::len).sum();
+    // With the two gauges of the newest execution.
+    assert_eq!(series.parse::<usize>().unwrap() + 2, all.len());
+    let estimated = million.parse::<f64>().unwrap() * 1e6;
+    assert!((0.8..1.6).contains(&(estimated / written as f64)), "{estimated} estimated, {written} written");
+    assert!(all.values().all(|points| points.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1)));
+    let prometheus = Prometheus::start_on("global: {}", &[], |folder| {
+        for day in days() {
+            let mut command = Command::new("promtool");
+            command.args(["tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=24h"]);
+            let output = command.arg(day).arg("data").current_dir(folder).stdin(Stdio::null()).output()?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            if !output.status.success() {
+                return Err(Failure::new(format!("promtool: {said}")));
+            }
+        }
+        Ok(())
+    })
+    .await
+    .expect("a Prometheus on the blocks");
+    let now: f64 = db.value("SELECT floor(extract(epoch FROM now()) / 300) * 300").await.parse().unwrap();
+    let before = now - 172_800.0;
+    let total = "rsolv_validation_executions_total";
+    let increase = prometheus.query(&format!("sum({total} @ {now} - {total} @ {before})")).await;
+    let at = "completed_at AT TIME ZONE 'UTC'";
+    let sql = format!(
+        "SELECT count(*) FROM validation_executions WHERE {at} > to_timestamp({before}) AND {at} <= to_timestamp({now})"
+    );
+    assert_eq!(increase[0].1, db.value(&sql).await.parse::<f64>().unwrap());
+
+    // It goes on where it ended: days that are there stay as they are, but for the last.
+    let before: Vec<_> = days().iter().map(|day| std::fs::read(day).unwrap()).collect();
+    let (lost, kept) = (days()[1].clone(), days()[0].clone());
+    std::fs::remove_file(&lost).unwrap();
+    std::fs::write(&kept, "kept").unwrap();
+    let output = run(&arguments).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("wrote 2 of "), "{said}");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "kept");
+    assert!(std::fs::read(&lost).unwrap() == before[1], "the same as in the first run");
+    // Other options would not fit what is there.
+    let other = run(&[&arguments[..], &["--label", "cluster=a"]].concat()).await;
+    assert_eq!(other.status.code(), Some(2), "{}", String::from_utf8_lossy(&other.stderr));
+    let full = folder.path().to_str().unwrap();
+    let output = run(&["backfill", "--database.url", &url, "--from", "1d", "--output-dir", full]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("name an empty directory"), "{said}");
+}
+
+#[tokio::test]
 async fn memory_does_not_grow_with_the_range() {
     let db = Database::new().await;
-    let repo = db.repository("org/app").await;
-    let one: String = Validation::completed(repo, "{\"language\": \"go\", \"tests_generated\": 3}").into();
-    let many = one.replace(" VALUES (", " SELECT ").replace(") RETURNING id", " FROM generate_series(1, 30000) AS i");
-    db.batch(&many).await;
+    for i in 0..200 {
+        db.repository(&format!("org/app{i}")).await;
+    }
     db.batch(
-        "UPDATE validation_executions SET completed_at = completed_at - id * interval '1 minute', started_at = NULL",
+        "INSERT INTO validation_executions (repository_id, issue_number, commit_sha, status, data, completed_at,
+           inserted_at, updated_at)
+         SELECT (SELECT min(id) FROM repositories) + i % 200, 1, 'c', 'completed',
+           '{\"language\": \"go\", \"tests_generated\": 3}', t, t, t
+         FROM generate_series(1, 30000) AS i, LATERAL (SELECT timezone('UTC', now()) - i * interval '1 minute' AS t) AS x",
     )
     .await;
     let url = reader(&db).await;
     let peak = async |days: &str| {
         let mut child = Command::new(program())
-            .args(["backfill", "--database.url", &url, "--from", days])
+            .args(["backfill", "--database.url", &url, "--from", days, "--step", "30m"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -33,7 +33,7 @@ async fn it_suggests_bounds_and_tells_the_error_of_todays() {
     let text = String::from_utf8(output.stdout).unwrap();
     // p50 is 2500; Prometheus interpolates between 1000 and 5000 and says 3000.
     let p50: Vec<&str> = text.lines().find(|line| line.contains("p50")).unwrap().split_whitespace().collect();
-    assert_eq!(&p50[..4], ["p50", "2500", "3000", "+20.0"], "{text}");
+    assert_eq!(&p50[..4], ["p50", "2.5s", "3s", "+20.0"], "{text}");
     let p50 = db.value("SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY completed_at - started_at) FROM validation_executions WHERE id > 1").await;
     assert_eq!(p50, "00:00:02.5");
     insta::assert_snapshot!(text);
@@ -60,11 +60,11 @@ async fn since_reaches_further_back_and_nothing_is_an_error() {
     let url = reader(&db).await;
     let all = ["buckets", METRIC, "--database.url", &url, "--since", "50d"];
     let text = String::from_utf8(run(&all).await.stdout).unwrap();
-    assert!(text.contains("101 values") && text.contains("to 86400000"), "{text}");
+    assert!(text.contains("101 values") && text.contains("to 1d"), "{text}");
     let none = format!("{METRIC}{{repo=\"none\"}}");
     let output = run(&["buckets", &none, "--database.url", &url]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no values within 30 days"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no values within 30 d"), "{output:?}");
     let output = run(&["buckets", "rsolv_validation_executions_total", "--database.url", &url]).await;
     assert_eq!(output.status.code(), Some(2));
 }
@@ -81,8 +81,31 @@ async fn zeros_say_nothing_about_bounds() {
     let zero = || Validation::completed(repo, "{}").took(std::time::Duration::ZERO);
     db.insert(zero()).await;
     let text = ask().await;
-    assert!(text.contains(": 1 value within 30 days, from 0 to 0\nAll values are 0"), "{text}");
+    assert!(text.contains(": 1 value within 30 d, from 0s to 0s\nAll values are 0"), "{text}");
     db.insert(zero()).await;
     let text = ask().await;
     assert!(text.contains(": 2 values within") && !text.contains("buckets = "), "{text}");
+}
+
+#[tokio::test]
+async fn bounds_that_serve_well_are_left_alone() {
+    let db = Database::new().await;
+    fill(&db).await;
+    let url = reader(&db).await;
+    let ask = async |more: &[&str]| {
+        let output = run(&[&["buckets", METRIC, "--database.url", &url], more].concat()).await;
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let suggested = ask(&[]).await;
+    let suggested = suggested.lines().find(|line| line.starts_with("buckets = ")).expect("bounds");
+    // With what it suggests there is nothing to suggest.
+    let directory = tempfile::tempdir().unwrap();
+    let sql = include_str!("../../queries/validation_executions.sql");
+    let toml = include_str!("../../queries/validation_executions.toml");
+    let toml = toml.replace("buckets = [1000, 5000, 10000, 30000, 60000, 120000, 300000]", suggested);
+    assert!(toml.contains(suggested));
+    std::fs::write(directory.path().join("validation_executions.sql"), sql).unwrap();
+    std::fs::write(directory.path().join("validation_executions.toml"), toml).unwrap();
+    let text = ask(&["--queries.dir", directory.path().to_str().unwrap()]).await;
+    assert!(text.contains("there is no reason to change them") && !text.contains("buckets = "), "{text}");
 }

@@ -25,6 +25,7 @@ async fn scrape(repositories: i64, accept: &str, coding: &str) -> Asked {
         metrics: Metrics::new(&sources),
         telemetry_path: "/metrics".into(),
         sources,
+        user: String::new(),
         settings: Vec::new(),
         show_details: false,
         gate: gate.clone(),

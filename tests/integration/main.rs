@@ -2,6 +2,8 @@
 //!
 //! Each needs PostgreSQL and some Prometheus; `tests/setup.sh` installs both.
 
+#[path = "../demo/application.rs"]
+mod application;
 #[path = "../support/counting.rs"]
 mod counting;
 #[path = "../demo/random.rs"]
@@ -17,6 +19,7 @@ mod buckets_command;
 mod check_command;
 mod definitions;
 mod demo_runs;
+mod documents;
 mod first_read;
 mod fixture;
 mod footprint;

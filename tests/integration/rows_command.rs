@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::fixture::{ODD, fill, psql, reader, save_state};
 use crate::support::database::Database;
 use crate::support::execution::{Mitigation, Validation, before_now};
-use crate::support::exporter::run;
+use crate::support::exporter::{program, run};
 use crate::support::metrics::Metrics;
 
 struct Listed {
@@ -140,14 +140,12 @@ async fn every_format_shows_the_same_rows() {
     let at = "'2026-01-02 03:04:05.678'".to_owned();
     db.insert(Validation { completed_at: at.clone(), started_at: at, ..Validation::completed(repo, &data) }).await;
     let selector = "rsolv_validation_test_passed_total";
-    let mut row = list(&url, selector, &[]).await.rows[0].clone();
-    // Up to PostgreSQL 13 the time between two is binary, and has no digits after the point.
-    row["duration_ms"] = row["duration_ms"].as_f64().into();
+    let row = list(&url, selector, &[]).await.rows[0].clone();
     assert_eq!(
         row,
         json!({"id": 1, "at": "2026-01-02T03:04:05.678Z", "value": 2, "repo": ODD, "language": data["language"],
-            "framework": data["framework"], "status": "completed", "duration_ms": 0.0, "tests_generated": [1, "x"],
-            "tests_failed": null, "vulnerabilities_found": null})
+            "framework": data["framework"], "status": "completed", "duration_ms": 0, "tests_generated": [1, "x"],
+            "tests_failed": null, "vulnerabilities_found": null, "error": null})
     );
     let output = run(&["rows", selector, "--database.url", &url, "--format", "csv"]).await;
     let lines = csv(&String::from_utf8(output.stdout).unwrap());
@@ -177,6 +175,124 @@ async fn a_terminal_is_told_nothing_that_it_would_obey() {
         assert!(!said.contains(['\u{1b}', '\u{9b}']), "{format}: {said}");
         assert_eq!(said.contains("'=cmd|"), format == "csv", "{format}: {said}");
     }
+}
+
+/// What a command prints on a terminal of so many columns.
+async fn on_terminal(columns: u16, arguments: &[&str]) -> String {
+    let program = program().to_string_lossy().into_owned();
+    let words = std::iter::once(program.as_str()).chain(arguments.iter().copied());
+    let quoted = words.map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+    let mut command = tokio::process::Command::new("script");
+    command
+        .args(["-qefc", &format!("stty cols {columns} rows 24; {quoted}"), "/dev/null"])
+        .stdin(std::process::Stdio::null());
+    let output = command.output().await.expect("script can be run");
+    String::from_utf8(output.stdout).expect("UTF-8").replace('\r', "")
+}
+
+#[tokio::test]
+async fn a_table_is_as_wide_as_the_terminal_and_nothing_is_cut_in_a_pipe() {
+    let db = Database::new().await;
+    let url = reader(&db).await;
+    let name = format!("org/{}", "long".repeat(30));
+    let repo = db.repository(&name).await;
+    let took = Duration::from_micros(1_234_500);
+    db.insert(Validation::completed(repo, json!({"language": " ruby\n", "tests_generated": 3})).took(took)).await;
+    let arguments = ["rows", "rsolv_validation_executions_total", "--database.url", &url];
+    let piped = String::from_utf8(run(&arguments).await.stdout).unwrap();
+    assert!(piped.contains(&name) && piped.contains(" 1234.5 ") && !piped.contains('…'), "{piped}");
+    // Labels are as they are exported, and a column that is 1 in every row is none.
+    let head: Vec<&str> = piped.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(head[..7], ["id", "at", "repo", "language", "framework", "status", "error"]);
+    assert!(piped.contains(" ruby      none "), "{piped}");
+    for columns in [80, 132] {
+        let shown = on_terminal(columns, &arguments).await;
+        let widest = shown.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= usize::from(columns) && widest > usize::from(columns) - 20, "{columns}: {shown}");
+        assert!(shown.contains('…'), "{shown}");
+    }
+    let measured = on_terminal(200, &["rows", "rsolv_validation_duration_milliseconds", "--database.url", &url]).await;
+    assert!(measured.contains(" value ") && measured.contains(" 1234.5 "), "{measured}");
+}
+
+#[tokio::test]
+async fn rejected_values_are_listed_with_the_reason() {
+    let db = Database::new().await;
+    fill(&db).await;
+    let url = reader(&db).await;
+    let once = run(&["once", "--database.url", &url]).await;
+    let metrics = Metrics::parse(&String::from_utf8(once.stdout).unwrap());
+    let name = "rsolv_exporter_rejected_values_total";
+    let all = ["--limit", "1000"];
+    for (selector, labels) in [
+        ("", vec![]),
+        ("{source=\"mitigation_executions\"}", vec![("source", "mitigation_executions")]),
+        ("{column=\"trust_score\",job=\"x\"}", vec![("column", "trust_score")]),
+        ("{source=~\"v.*\",column=\"tests_generated\"}", vec![("column", "tests_generated")]),
+    ] {
+        let listed = list(&url, &format!("{name}{selector}"), &all).await;
+        assert!(!listed.rows.is_empty() && listed.rows.len() as f64 == metrics.sum(name, &labels), "{selector}");
+    }
+    let listed = list(&url, &format!("{name}{{column=\"trust_score\"}}"), &all).await;
+    let high = listed.rows.iter().find(|row| row["value"] == "250").expect("a score of 250");
+    assert_eq!((&high["reason"], &high["framework"]), (&json!("is above 100"), &json!("rails")));
+    assert!(ids(&listed).is_sorted_by(|a, b| a > b));
+    for (selector, expected) in [
+        ("{column=\"score\"}", "no such series; there are\n  rsolv_exporter_rejected_values_total{source="),
+        ("{planet=\"x\"}", "has no label \"planet\"; its labels: source, column"),
+        ("{column=~\"(\"}", "this is no regular expression to PostgreSQL"),
+    ] {
+        let output = run(&["rows", &format!("{name}{selector}"), "--database.url", &url]).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(expected), "{selector}: {said}");
+    }
+    let output = run(&["sql", name, "--database.url", &url]).await;
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is for the command rows"));
+}
+
+#[tokio::test]
+async fn without_a_selector_every_metric_is_listed_and_no_database_is_needed() {
+    let output = run(&["rows"]).await;
+    assert!(output.status.success());
+    insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap());
+}
+
+#[tokio::test]
+async fn no_rows_names_the_label_values_that_there_are() {
+    let db = Database::new().await;
+    let url = reader(&db).await;
+    let name = "rsolv_validation_executions_total";
+    let empty = list(&url, &format!("{name}{{status=\"failed\"}}"), &[]).await;
+    assert_eq!(empty.notes, "there are no rows at all yet that this metric is about\n");
+    for name in ["org/app", "org/other", "RSOLV-dev/demo"] {
+        let repo = db.repository(name).await;
+        db.insert(Validation::completed(repo, json!({"language": " go "}))).await;
+        db.insert(Validation::open(repo, "running", json!({"language": "zig"}))).await;
+    }
+    for (selector, expected) in [
+        ("{repo=\"org/ap\"}", "repo is \"org/app\", \"org/other\", \"RSOLV-dev/demo\" in the newest 10000 rows\n"),
+        (
+            "{language=\"Go\",status=~\"f.*\"}",
+            "language is \"go\" in the newest 10000 rows\nstatus is \"completed\" in the newest 10000 rows\n",
+        ),
+        ("{status!=\"completed\"}", "status is \"completed\" in the newest 10000 rows\n"),
+    ] {
+        let listed = list(&url, &format!("{name}{selector}"), &[]).await;
+        assert_eq!((listed.rows.len(), listed.notes.as_str()), (0, expected), "{selector}");
+    }
+    let found = list(&url, name, &[]).await;
+    assert_eq!((found.rows.len(), found.notes.as_str()), (3, ""));
+}
+
+#[tokio::test]
+async fn a_failed_execution_says_why_it_failed() {
+    let db = Database::new().await;
+    let url = reader(&db).await;
+    let repo = db.repository("org/app").await;
+    let why = Some("tests do not compile".to_owned());
+    db.insert(Validation { status: "failed", error_message: why, ..Validation::completed(repo, "{}") }).await;
+    let listed = list(&url, "rsolv_validation_executions_total{status=\"failed\"}", &["--since", "1h"]).await;
+    assert_eq!(listed.rows[0]["error"], "tests do not compile");
 }
 
 #[tokio::test]

@@ -157,3 +157,27 @@ async fn partitioned_tables() {
     assert_eq!(validations(&metrics), 17.0);
     assert_eq!(metrics.sum("rsolv_exporter_rewinds_total", &[]), 0.0, "{}", exporter.log());
 }
+
+#[tokio::test]
+async fn config_says_what_is_in_force_and_where_it_comes_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.toml");
+    std::fs::write(&file, "[poll]\ninterval = \"7s\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    let url = "postgres://u:s3cret@127.0.0.1:1/db";
+    let output = exporter::run(&["config", "--config.file", file, "--database.url", url]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && !text.contains("s3cret"), "{text}");
+    let line = |key: &str| {
+        let line =
+            text.lines().find(|line| line.starts_with(&format!("{key} "))).unwrap_or_else(|| panic!("{key}: {text}"));
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("database.url"), "postgres://u@127.0.0.1:1/db --database.url");
+    assert_eq!(line("poll.interval"), format!("7s {file}"));
+    assert_eq!(line("poll.stale_after"), "5m default");
+    assert_eq!(line("state.file"), "not set");
+    let wrong = exporter::run(&["config", "--database.url", url, "--series.limit", "0"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("series.limit (--series.limit): must be"));
+}

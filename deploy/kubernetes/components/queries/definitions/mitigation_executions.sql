@@ -11,6 +11,8 @@ SELECT
     WHEN e.status = 'failed' AND (e.data ->> 'status' = 'timeout' OR e.error_message ~* 'timed?[ -]?out') THEN 'timeout'
     ELSE e.status::text
   END AS status,
+  -- For whoever lists rows: no metric has it.
+  e.error_message AS error,
   -- The first branch is exact and cannot overflow; the second turns infinite times into infinite durations.
   CASE
     WHEN e.started_at BETWEEN '0001-01-01' AND '9999-12-31' AND e.completed_at BETWEEN '0001-01-01' AND '9999-12-31'
