@@ -16,7 +16,7 @@ use tokio_postgres::Row;
 pub use timeline::Timeline;
 
 use crate::config::Settings;
-use crate::db::{Failure, Lossy, Reason, Session, in_file, lacking};
+use crate::db::{Failure, Lossy, Reason, Session, definition, in_file};
 use crate::exposition::{Encoder, Format, labels};
 use crate::gone::{self, Ledgers};
 use crate::ledger::{Labels, Ledger};
@@ -84,10 +84,7 @@ pub async fn run(
     let mut progress = Progress::new();
     for (i, source) in sources.iter().enumerate() {
         let columns = session.describe(source).await?;
-        let lacking = lacking(source, &columns);
-        if !lacking.is_empty() {
-            return Err(Failure::new(Reason::Missing, lacking.join("; ")).into());
-        }
+        definition::examine(&session, source, &columns).await?.refusal()?;
         let ledger = ledgers.of(&session, source).await?;
         let reader = Reader { session: &session, source, columns: &columns, timeline, extra, ledger };
         let layouts = layouts(source);

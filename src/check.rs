@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use report::{Clock, Line, Report};
 
 use crate::config::Settings;
-use crate::db::{Failure, Opening, Reason, Session, lacking};
+use crate::db::{Failure, Opening, Reason, Session, definition};
 use crate::ledger::Probe;
 use crate::source::Source;
 use crate::sql;
@@ -38,6 +38,7 @@ pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
                 report.problems.push(explain(settings, &failure));
             }
             for source in sources {
+                report.warnings.extend(source.warnings());
                 let line = check_source(&mut report, settings, &session, source).await;
                 report.sources.push(line);
             }
@@ -115,9 +116,10 @@ async fn try_source(
     }
     let columns = session.describe(source).await?;
     line.columns = columns.len();
-    let lacking = lacking(source, &columns);
-    if !lacking.is_empty() {
-        return Ok(lacking);
+    let findings = definition::examine(session, source, &columns).await?;
+    report.warnings.extend(findings.warnings);
+    if !findings.problems.is_empty() {
+        return Ok(findings.problems);
     }
     let (rows, _) = session.extent(source).await?;
     line.rows_estimated = Some(rows);
@@ -127,14 +129,17 @@ async fn try_source(
         source.sql
     );
     let lowest: Option<i64> = session.one(&newest).await?.try_get(0).map_err(|e| Failure::of_query(&e))?;
-    let Some(lowest) = lowest else {
-        report.warnings.push(format!("{}.sql: there are no rows yet", source.name));
-        return Ok(Vec::new());
+    let above = match lowest {
+        Some(lowest) => lowest.checked_sub(1),
+        None => {
+            report.warnings.push(format!("{}.sql: there are no rows yet", source.name));
+            None
+        }
     };
-    let above = lowest.checked_sub(1);
     let probe = Probe { above, limit: SAMPLE as usize, ..Probe::default() };
     let groups = session.answer(source, &columns, &probe).await?;
     let mut sample = sample::of_groups(source, &probe, groups, settings.series.limit)?;
+    let Some(lowest) = lowest else { return Ok(Vec::new()) };
     sample.rejected = sample::rejected(session, source, &columns, lowest).await?;
     let plan = plan::plan(session, source, &columns, &probe).await?;
     warn(report, source, &plan, &sample);

@@ -2,10 +2,11 @@
 
 mod address;
 mod connect;
+pub mod definition;
 mod failure;
 mod session;
 mod tls;
 
 pub use connect::Target;
 pub use failure::{Failure, Reason};
-pub use session::{Lossy, Opening, Parameter, Position, Session, Timeouts, in_file, lacking};
+pub use session::{Lossy, Opening, Parameter, Position, Session, Timeouts, in_file};

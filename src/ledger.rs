@@ -86,7 +86,7 @@ pub struct Group {
     pub by: Labels,
     /// Whether these rows are finished.
     pub done: bool,
-    /// Whether they were counted before, see [`Probe::known`].
+    /// True if they are not to be counted: they were before, see [`Probe::known`], or the source leaves them out.
     pub known: bool,
     /// The ids of the rows.
     pub ids: Vec<i64>,
@@ -199,6 +199,9 @@ impl Ledger {
         for group in groups {
             if !group.done {
                 self.open.extend(&group.ids);
+                if group.known {
+                    continue;
+                }
                 let (set, by) = (self.fold(cut(group.set)), cut(group.by));
                 *self.open_rows.entry((set, by)).or_default() += group.ids.len() as u64;
             } else if !group.known {

@@ -151,6 +151,6 @@ fn others<'a>(question: &Question<'a>, columns: &'a Columns) -> Vec<&'a str> {
 fn head(others: &[&str], columns: &Columns) -> Vec<(String, ColumnType)> {
     let fixed = [("id", ColumnType::Number), ("at", ColumnType::Text), ("value", ColumnType::Number)];
     let fixed = fixed.map(|(name, kind)| (name.to_owned(), kind));
-    let kind = |name: &str| columns.get(name).copied().unwrap_or(ColumnType::Text);
+    let kind = |name: &str| columns.get(name).map_or(ColumnType::Text, |column| column.kind);
     fixed.into_iter().chain(others.iter().map(|name| ((*name).to_owned(), kind(name)))).collect()
 }

@@ -4,6 +4,7 @@
 //! columns is for the database to say, see [`Source::columns`].
 
 mod definition;
+pub mod lexer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -56,6 +57,8 @@ pub struct Source {
     pub enumerated: Vec<Labels>,
     /// The sequence that hands out the ids.
     pub sequence: Option<String>,
+    /// Only rows where this boolean column is true are counted; the others are seen, so that they leave no gaps.
+    pub count_if: Option<String>,
 }
 
 /// A value column; what is outside its bounds is rejected.
@@ -244,6 +247,7 @@ impl Source {
         }
         self.values.iter().for_each(|v| need(&v.column, format!("columns.{}", v.column)));
         self.only().into_iter().for_each(|c| need(c, "where".to_owned()));
+        self.count_if.iter().for_each(|c| need(c, "count_if".to_owned()));
         columns
     }
 
@@ -251,6 +255,20 @@ impl Source {
     pub fn only(&self) -> BTreeSet<&str> {
         let counts = self.counts.iter().filter_map(|c| c.only.as_deref());
         counts.chain(self.sums.iter().filter_map(|s| s.only.as_deref())).collect()
+    }
+
+    /// What is worth knowing about the definition although it works, for the file `NAME.toml`.
+    pub fn warnings(&self) -> Vec<String> {
+        let labels: BTreeSet<&String> = self.metrics.iter().flat_map(|m| &m.labels).chain(&self.labels).collect();
+        let renamed = labels.into_iter().filter(|label| ["job", "instance"].contains(&label.as_str()));
+        let warning = |label: &String| {
+            format!(
+                "{}.toml: labels: Prometheus has a label \"{label}\" of its own and renames this one to \
+                 \"exported_{label}\", unless the scrape configuration has honor_labels: another name is clearer",
+                self.name
+            )
+        };
+        renamed.map(warning).collect()
     }
 
     /// What a label is whose column holds `text`: trimmed, and what [`Source::missing`] says when nothing is left.

@@ -5,6 +5,7 @@ pub mod series;
 pub mod view;
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::ledger::Probe;
 use crate::ledger::rewind::Known;
@@ -16,27 +17,71 @@ const SPACE: &str = r"E' \t\n\r\f\x0B'";
 const NUMBER: &str = r"'^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?0*[0-9]{1,4})?$'";
 /// A longer string is not taken for a number.
 const MAX_DIGITS: usize = 400;
+/// An escape in a JSON string that is no ASCII character: no number has one, and `json` can hold ones that PostgreSQL
+/// refuses to decode (NUL, half a surrogate pair).
+const NOT_ASCII: &str = r"'\\u(0000|(?!00[0-7]))'";
+/// PostgreSQL cuts longer names.
+const MAX_NAME_BYTES: usize = 63;
 
 /// How the value of a column is turned into a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnType {
     /// Any SQL number.
     Number,
-    /// `json` or `jsonb` holding a number or a string.
+    /// `json` holding a number or a string: kept as it was written, and so not necessarily something that can be decoded.
     Json,
+    /// `jsonb` holding a number or a string.
+    Jsonb,
     /// `boolean`.
     Boolean,
-    /// Everything else, through its text.
+    /// `interval`, in seconds.
+    Interval,
+    /// A date, with or without a time.
+    Time,
+    /// Types whose text can be a number, such as `text` or an enum.
     Text,
+    /// Types that never hold a number, such as `money` or `uuid`.
+    Other,
 }
 
-/// The columns of a SELECT, as the database describes them.
-pub type Columns = BTreeMap<String, ColumnType>;
+/// A column of a SELECT, as the database describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// How its value is turned into a number.
+    pub kind: ColumnType,
+    /// Its type as PostgreSQL calls it; of a domain, the type below.
+    pub type_name: String,
+}
+
+/// The columns of a SELECT by name.
+pub type Columns = BTreeMap<String, Column>;
 
 /// An SQL identifier.
 pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+/// The name of what the statements make of a column.
+///
+/// Columns of the SELECT are read as `execution.NAME` and nowhere else, so that none of them can be meant by ours. No two
+/// columns share such a name: PostgreSQL would cut a long one, which therefore has a hash in place of its end.
+pub fn named(column: &str, what: &str) -> String {
+    let name = format!("{column} ({what})");
+    if name.len() <= MAX_NAME_BYTES {
+        return ident(&name);
+    }
+    let mut hasher = DefaultHasher::new();
+    column.hash(&mut hasher);
+    ident(&format!("{}… {:016x} ({what})", &column[..column.floor_char_boundary(24)], hasher.finish()))
+}
+
+/// A column of the SELECT.
+fn own(column: &str) -> String {
+    format!("execution.{}", ident(column))
+}
+
+/// Whether a row has been counted before, or is not to be counted at all: the ledger sees it and adds nothing.
+const KNOWN: &str = "\"(known)\"";
 
 /// An SQL string literal, for any setting of `standard_conforming_strings`.
 pub fn literal(text: &str) -> String {
@@ -50,16 +95,26 @@ pub fn literal(text: &str) -> String {
 pub fn names(source: &Source) -> (String, usize) {
     // In a row of NULLs, as a row that is NULL has no keys.
     let before =
-        format!("SELECT ARRAY(SELECT json_object_keys(row_to_json(execution))) FROM (SELECT execution.* {NONE}");
+        format!("SELECT ARRAY(SELECT json_object_keys(row_to_json(execution.*))) FROM (SELECT execution.* {NONE}");
     (format!("{before}{}{NONE_END}) AS execution", source.sql), before.chars().count())
 }
 
-/// A query that returns the object ids of the types of these columns of the SELECT, without reading the table.
+/// A query that returns the types of these columns of the SELECT, without reading the table: object id, name and
+/// category. Domains are followed to the type below.
 ///
 /// The driver would look up types that it does not know by prepared statements, which break behind a pooler.
-pub fn types(source: &Source, names: &[String]) -> String {
-    let types: Vec<String> = names.iter().map(|n| format!("pg_typeof(execution.{})::oid::int8", ident(n))).collect();
-    format!("SELECT ARRAY[{}]::int8[] {NONE}{}{NONE_END}", types.join(", "), source.sql)
+pub fn types(source: &Source, names: &[&String]) -> String {
+    let types: Vec<String> = names.iter().map(|name| format!("pg_typeof({})", own(name))).collect();
+    format!(
+        "WITH RECURSIVE type (place, oid) AS (\n\
+         SELECT place, oid FROM (SELECT ARRAY[{}]::oid[] AS oids {NONE}{}{NONE_END}) AS types \
+         CROSS JOIN LATERAL unnest(oids) WITH ORDINALITY AS type (oid, place)\n\
+         UNION ALL\nSELECT place, t.typbasetype FROM type JOIN pg_catalog.pg_type AS t USING (oid) WHERE t.typbasetype <> 0)\n\
+         SELECT oid::int8, format_type(oid, NULL), t.typcategory::text FROM type JOIN pg_catalog.pg_type AS t USING (oid) \
+         WHERE t.typbasetype = 0 ORDER BY place",
+        types.join(", "),
+        source.sql
+    )
 }
 
 /// Around a SELECT: one row, with its columns all NULL.
@@ -78,8 +133,8 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     let labels: Vec<String> = source.labels.iter().chain(&source.by).map(|l| ident(l)).collect();
     let values = |f: &dyn Fn(&Value) -> String| source.values.iter().map(f).collect::<Vec<_>>();
 
-    let mut outer = labels.clone();
-    outer.extend(["done".to_owned(), "known".to_owned()]);
+    let keys = || labels.iter().cloned().chain(["done".to_owned(), KNOWN.to_owned()]);
+    let mut outer: Vec<String> = keys().collect();
     outer.push("array_agg(id) AS ids".to_owned());
     outer.push(
         "extract(epoch FROM max(at) FILTER (WHERE done AND isfinite(at) AND at <= clock_timestamp()))::float8 AS newest"
@@ -89,21 +144,25 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     outer.push(array("float8", "sums", source.sums.iter().map(|s| sum(source, s)).collect()));
     outer.push(array("int8", "rejected", values(&|v| rejection(v, columns))));
 
-    let mut middle: Vec<String> = ["id", "done", "known", "at"].map(str::to_owned).into();
+    let mut middle: Vec<String> = ["id", "done", KNOWN, "at"].map(str::to_owned).into();
     middle.extend(labels.clone());
-    middle.extend(source.only().into_iter().map(ident));
-    middle.extend(values(&|v| ident(&v.column)));
-    middle.extend(values(&|v| format!("{} AS {}", bounded(v, &number(v, columns)), valid(v))));
+    middle.extend(source.only().into_iter().map(condition));
+    middle.extend(values(&|v| column(v)));
+    middle.extend(values(&|v| format!("{} AS {}", bounded(v, &number(v, columns), "done"), valid(v))));
 
-    let known = match &probe.known {
-        Some(known) => format!("{} AS known", counted_before(known)),
-        None => "false AS known".to_owned(),
-    };
-    let mut inner: Vec<String> =
-        vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), known, "at".to_owned()];
-    inner.extend(labels.iter().map(|l| format!("{l}::text AS {l}")));
-    inner.extend(source.only().into_iter().map(ident));
-    inner.extend(values(&|v| ident(&v.column)));
+    let known = probe.known.as_ref().map(counted_before).into_iter();
+    let left_out = source.count_if.as_ref().map(|c| format!("{} IS NOT TRUE", own(c)));
+    let known: Vec<String> = known.chain(left_out).collect();
+    let known = if known.is_empty() { "false".to_owned() } else { known.join(" OR ") };
+    let mut inner: Vec<String> = vec![
+        "execution.id::int8 AS id".to_owned(),
+        "execution.done IS TRUE AS done".to_owned(),
+        format!("{known} AS {KNOWN}"),
+        "execution.at AS at".to_owned(),
+    ];
+    inner.extend(labels.iter().map(|l| format!("execution.{l}::text AS {l}")));
+    inner.extend(source.only().into_iter().map(|c| format!("{} AS {}", own(c), condition(c))));
+    inner.extend(values(&|v| format!("{} AS {}", own(&v.column), column(v))));
     let as_number = |v: &Value| Some(format!("{} AS {}", parsed(v, columns)?, number(v, columns)));
     inner.extend(source.values.iter().filter_map(as_number));
 
@@ -114,13 +173,13 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
          CROSS JOIN LATERAL (\n      SELECT * FROM (\n{sql}\n      ) AS execution\n      \
          WHERE execution.id BETWEEN range.lo AND range.hi\n      ORDER BY execution.id\n      LIMIT {limit}\n    \
          ) AS execution\n    OFFSET 0\n  ) AS execution\n  OFFSET 0\n) AS execution\n\
-         GROUP BY {keys}, done, known",
+         GROUP BY {keys}",
         limit = probe.limit,
         outer = list(&outer, "  "),
         middle = list(&middle, "    "),
         inner = list(&inner, "      "),
         sql = source.sql,
-        keys = labels.join(", "),
+        keys = keys().collect::<Vec<_>>().join(", "),
     )
 }
 
@@ -128,16 +187,69 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
 /// ahead; one that says otherwise was there before, more likely than not.
 fn counted_before(known: &Known) -> String {
     let until = known.until;
-    let new = format!("at > to_timestamp({until}) AND at <= clock_timestamp() + interval '1 hour'");
+    let new = format!("execution.at > to_timestamp({until}) AND execution.at <= clock_timestamp() + interval '1 hour'");
     let list = |pick: fn(&(i64, i64)) -> i64| {
         let ids: Vec<String> = known.uncounted.iter().map(|range| pick(range).to_string()).collect();
         format!("'{{{}}}'::int8[]", ids.join(","))
     };
     let (lo, hi) = (list(|r| r.0), list(|r| r.1));
     format!(
-        "(done IS TRUE AND ({new}) IS NOT TRUE AND NOT EXISTS (SELECT FROM unnest({lo}, {hi}) AS uncounted (lo, hi) \
+        "(execution.done IS TRUE AND ({new}) IS NOT TRUE AND NOT EXISTS (SELECT FROM unnest({lo}, {hi}) AS uncounted (lo, hi) \
          WHERE execution.id BETWEEN uncounted.lo AND uncounted.hi))"
     )
+}
+
+/// What stands in the conditions of [`key_plan`] and in no sensible SELECT: stable, so that the planner does not know its
+/// value.
+pub const KEY_MARK: &str = "pg_backend_pid()";
+
+/// A statement whose plan shows how the SELECT comes by its `id` and `done`; it is never run.
+pub fn key_plan(source: &Source) -> String {
+    format!(
+        "SELECT execution.id, execution.done FROM (\n{}\n) AS execution \
+         WHERE execution.id BETWEEN -{KEY_MARK}::int8 AND {KEY_MARK}::int8",
+        source.sql
+    )
+}
+
+/// The same without a condition, which turns outer joins into inner ones.
+pub fn key_plan_of_all(source: &Source) -> String {
+    format!("SELECT execution.id FROM (\n{}\n) AS execution", source.sql)
+}
+
+/// What the catalog has about keys, given as schemas, tables and indexes (`$1` to `$3`): the place in the lists, the table
+/// or the one whose partition it is, the first column of the index, whether a unique index has this column alone, or with
+/// those that say in which partition a row is, whether it is NOT NULL, and the kind of the table.
+pub fn key_indexes() -> String {
+    "WITH RECURSIVE key AS (
+      SELECT k.place, t.oid AS table, t.relkind, x.oid AS index
+      FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS k (schema, name, index, place)
+      JOIN pg_catalog.pg_namespace AS n ON n.nspname = k.schema
+      JOIN pg_catalog.pg_class AS t ON t.relnamespace = n.oid AND t.relname = k.name
+      LEFT JOIN pg_catalog.pg_class AS x ON x.relnamespace = n.oid AND x.relname = k.index
+    ), up AS (
+      SELECT place, \"table\" AS oid, 0 AS depth FROM key
+      UNION ALL SELECT place, h.inhparent, depth + 1 FROM up JOIN pg_catalog.pg_inherits AS h ON h.inhrelid = up.oid
+    )
+    SELECT place, (SELECT up.oid::regclass::text FROM up WHERE up.place = key.place ORDER BY depth DESC LIMIT 1),
+      lead.column, coalesce((
+        SELECT bool_or(i.indisvalid AND NOT EXISTS (
+          SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS also (attnum, n)
+          LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = key.table AND a.attnum = also.attnum
+          WHERE n BETWEEN 2 AND i.indnkeyatts AND (a.attname IN (
+            SELECT p.attname FROM up JOIN pg_catalog.pg_partitioned_table AS pt ON pt.partrelid = up.oid
+            JOIN pg_catalog.pg_attribute AS p ON p.attrelid = pt.partrelid AND p.attnum = ANY (pt.partattrs::int2[])
+            WHERE up.place = key.place
+          )) IS NOT TRUE
+        )) FROM pg_catalog.pg_index AS i WHERE i.indrelid = key.table AND i.indisunique AND i.indpred IS NULL
+          AND pg_catalog.pg_get_indexdef(i.indexrelid, 1, true) = lead.column
+      ), false), coalesce((
+        SELECT a.attnotnull FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_attribute AS a
+        ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] WHERE i.indexrelid = key.index
+      ), false), relkind::text
+    FROM key CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_indexdef(key.index, 1, true)) AS lead (\"column\")
+    ORDER BY place"
+        .to_owned()
 }
 
 /// Locks what the SELECT reads, against changes of the tables themselves, without reading it.
@@ -175,13 +287,23 @@ fn array(kind: &str, name: &str, items: Vec<String>) -> String {
     format!("ARRAY[\n    {}\n  ]::{kind}[] AS {name}", items.join(",\n    "))
 }
 
-/// The name under which the valid number of a column stands beside the column itself.
+/// The name of a value column as it stands.
+fn column(value: &Value) -> String {
+    named(&value.column, "column")
+}
+
+/// The name of the valid number of a value column.
 fn valid(value: &Value) -> String {
-    ident(&format!("{} (valid)", value.column))
+    named(&value.column, "valid")
+}
+
+/// The name of a boolean column that restricts metrics.
+fn condition(column: &str) -> String {
+    named(column, "condition")
 }
 
 fn sum(source: &Source, sum: &Sum) -> String {
-    let filter = sum.only.as_ref().map(|c| format!(" FILTER (WHERE {})", ident(c))).unwrap_or_default();
+    let filter = sum.only.as_ref().map(|c| format!(" FILTER (WHERE {})", condition(c))).unwrap_or_default();
     // Only rows that are done have valid values. Sums of `bigint` are `numeric`, which takes longer, and to no end: what
     // is exported is `float8`, exact up to 2^53.
     format!("coalesce(sum({}::float8){filter}, 0)", valid(&source.values[sum.value]))
@@ -189,72 +311,102 @@ fn sum(source: &Source, sum: &Sum) -> String {
 
 fn count(source: &Source, count: &Count) -> String {
     // Inclusive, as Prometheus defines `le`; width_bucket would put a value on a bound into the next bucket.
-    let condition = match (count.value.map(|value| valid(&source.values[value])), count.le) {
+    let counted = match (count.value.map(|value| valid(&source.values[value])), count.le) {
         (Some(valid), Some(le)) => format!("{valid} <= {le}"),
         (Some(valid), None) => format!("{valid} IS NOT NULL"),
         (None, _) => "done".to_owned(),
     };
-    let only = count.only.as_ref().map(|c| format!(" AND {}", ident(c))).unwrap_or_default();
-    format!("count(*) FILTER (WHERE {condition}{only})")
+    let only = count.only.as_ref().map(|c| format!(" AND {}", condition(c))).unwrap_or_default();
+    format!("count(*) FILTER (WHERE {counted}{only})")
+}
+
+/// The kind of a value column.
+fn kind(value: &Value, columns: &Columns) -> ColumnType {
+    columns.get(&value.column).map_or(ColumnType::Text, |column| column.kind)
+}
+
+/// Trimmed text that is a number or not, and whether it is one.
+fn trimmed(text: &str) -> (String, String) {
+    let trimmed = format!("btrim({text}, {SPACE})");
+    let is_number = format!("length({trimmed}) <= {MAX_DIGITS} AND {trimmed} ~ {NUMBER}");
+    (trimmed, is_number)
+}
+
+/// The function that tells what a JSON column holds, and the text of its number and of its string.
+fn json(value: &Value, columns: &Columns) -> (String, String, String) {
+    let column = own(&value.column);
+    let string = format!("{column} #>> '{{}}'");
+    match kind(value, columns) {
+        // Decoded only where that cannot fail.
+        ColumnType::Json => (
+            format!("json_typeof({column})"),
+            format!("{column}::text"),
+            format!("CASE WHEN {column}::text !~* {NOT_ASCII} THEN {string} ELSE 'not ASCII' END"),
+        ),
+        _ => (format!("jsonb_typeof({column})"), format!("{column}::text"), format!("({string})")),
+    }
 }
 
 /// The number that a done row has, valid or not, or NULL; nothing for a column that is a number as it stands.
 fn parsed(value: &Value, columns: &Columns) -> Option<String> {
-    let column = ident(&value.column);
-    let string = |text: &str| {
-        let trimmed = format!("btrim({text}, {SPACE})");
-        let is_number = format!("length({trimmed}) <= {MAX_DIGITS} AND {trimmed} ~ {NUMBER}");
+    let column = own(&value.column);
+    let number = |text: &str| {
+        let (trimmed, is_number) = trimmed(text);
         format!("CASE WHEN {is_number} THEN {trimmed}::numeric END")
     };
-    match columns.get(&value.column) {
-        Some(ColumnType::Number) => None,
-        Some(ColumnType::Json) => {
-            let json = format!("{column}::jsonb");
-            Some(format!(
-                "CASE WHEN done THEN\n      CASE jsonb_typeof({json})\n        WHEN 'number' THEN ({json})::numeric\n        \
-                 WHEN 'string' THEN {}\n      END\n    END",
-                string(&format!("({json} #>> '{{}}')")),
-            ))
+    let parsed = match kind(value, columns) {
+        ColumnType::Number => return None,
+        ColumnType::Boolean => format!("{column}::int4"),
+        ColumnType::Interval => format!("extract(epoch FROM {column})"),
+        kind @ (ColumnType::Json | ColumnType::Jsonb) => {
+            let (kind_of, digits, string) = json(value, columns);
+            let digits = if kind == ColumnType::Jsonb { format!("({column})::numeric") } else { number(&digits) };
+            format!(
+                "CASE {kind_of}\n        WHEN 'number' THEN {digits}\n        WHEN 'string' THEN {}\n      END",
+                number(&string),
+            )
         }
-        _ => Some(format!("CASE WHEN done THEN\n      {}\n    END", string(&format!("{column}::text")))),
-    }
+        _ => number(&format!("{column}::text")),
+    };
+    Some(format!("CASE WHEN execution.done THEN\n      {parsed}\n    END"))
 }
 
 /// The name under which [`parsed`] stands, or the column itself.
 fn number(value: &Value, columns: &Columns) -> String {
-    match columns.get(&value.column) {
-        Some(ColumnType::Number) => ident(&value.column),
-        _ => ident(&format!("{} (number)", value.column)),
+    match kind(value, columns) {
+        ColumnType::Number => column(value),
+        _ => named(&value.column, "number"),
     }
 }
 
 /// A number of a done row, or NULL when it is out of bounds.
-fn bounded(value: &Value, number: &str) -> String {
+fn bounded(value: &Value, number: &str, done: &str) -> String {
     let (whole, shown) = if value.integer {
         (format!(" AND {number} = trunc({number})"), format!("{number}::int8"))
     } else {
         // `float8` has nothing nearer to 0 than about 1e-307, and refuses to round what is.
         (String::new(), format!("(CASE WHEN {number} < 1e-300 THEN 0 ELSE {number} END)::float8"))
     };
-    format!("CASE WHEN done AND {number} BETWEEN {} AND {}{whole} THEN {shown} END", value.min, value.max)
+    format!("CASE WHEN {done} AND {number} BETWEEN {} AND {}{whole} THEN {shown} END", value.min, value.max)
 }
 
 /// The valid number of a done row in one expression, or NULL when there is none.
 fn valid_number(value: &Value, columns: &Columns) -> String {
-    bounded(value, &parsed(value, columns).map_or_else(|| ident(&value.column), |parsed| format!("({parsed})")))
+    let number = parsed(value, columns).map_or_else(|| own(&value.column), |parsed| format!("({parsed})"));
+    bounded(value, &number, "execution.done")
 }
 
 /// How many values there are that are no valid number: not NULL, JSON null or the empty string, and yet without one.
 fn rejection(value: &Value, columns: &Columns) -> String {
-    format!("count(*) FILTER (WHERE done AND {} IS NULL AND {})", valid(value), present(value, columns))
+    format!("count(*) FILTER (WHERE done AND {} IS NULL AND {})", valid(value), present(value, columns, &column(value)))
 }
 
 /// That a value is there: not NULL, JSON null or the empty string.
-fn present(value: &Value, columns: &Columns) -> String {
-    let column = ident(&value.column);
-    let missing = match columns.get(&value.column) {
-        Some(ColumnType::Number) => String::new(),
-        Some(ColumnType::Json) => format!(" AND {column}::jsonb NOT IN ('null', '\"\"')"),
+fn present(value: &Value, columns: &Columns, column: &str) -> String {
+    let missing = match kind(value, columns) {
+        ColumnType::Number | ColumnType::Boolean | ColumnType::Interval => String::new(),
+        ColumnType::Json => format!(" AND btrim({column}::text, {SPACE}) NOT IN ('null', '\"\"')"),
+        ColumnType::Jsonb => format!(" AND {column} NOT IN ('null', '\"\"')"),
         _ => format!(" AND {column}::text <> ''"),
     };
     format!("{column} IS NOT NULL{missing}")
@@ -262,36 +414,40 @@ fn present(value: &Value, columns: &Columns) -> String {
 
 /// In words why the value of a done row is rejected; NULL when it is not.
 fn why(value: &Value, columns: &Columns) -> String {
-    let column = ident(&value.column);
+    let column = own(&value.column);
     let (min, max) = (value.min, value.max);
     let bounds = |x: &str| {
         format!(
             "CASE WHEN {x} < {min} THEN 'is below {min}' WHEN {x} > {max} THEN 'is above {max}' ELSE 'is not whole' END"
         )
     };
-    let string = |text: &str| {
-        let trimmed = format!("btrim({text}, {SPACE})");
+    let text = |text: &str| {
+        let (trimmed, _) = trimmed(text);
         format!(
             "CASE WHEN length({trimmed}) > {MAX_DIGITS} THEN 'is too long for a number' WHEN {trimmed} !~ {NUMBER} \
              THEN 'is text that is no number' ELSE {} END",
             bounds(&format!("{trimmed}::numeric"))
         )
     };
-    let reason = match columns.get(&value.column) {
-        Some(ColumnType::Number) => bounds(&column),
-        Some(ColumnType::Json) => {
-            let json = format!("{column}::jsonb");
+    let reason = match kind(value, columns) {
+        ColumnType::Number => bounds(&column),
+        ColumnType::Boolean => bounds(&format!("{column}::int4")),
+        ColumnType::Interval => bounds(&format!("extract(epoch FROM {column})")),
+        kind @ (ColumnType::Json | ColumnType::Jsonb) => {
+            let (kind_of, digits, string) = json(value, columns);
+            let digits =
+                if kind == ColumnType::Jsonb { bounds(&format!("({column})::numeric")) } else { text(&digits) };
             format!(
-                "CASE jsonb_typeof({json}) WHEN 'number' THEN {} WHEN 'string' THEN {} \
-                 WHEN 'boolean' THEN 'is true or false' ELSE 'is an ' || jsonb_typeof({json}) END",
-                bounds(&format!("({json})::numeric")),
-                string(&format!("({json} #>> '{{}}')")),
+                "CASE {kind_of} WHEN 'number' THEN {digits} WHEN 'string' THEN {} \
+                 WHEN 'boolean' THEN 'is true or false' ELSE 'is an ' || {kind_of} END",
+                text(&string),
             )
         }
-        _ => string(&format!("{column}::text")),
+        _ => text(&format!("{column}::text")),
     };
     let valid = valid_number(value, columns);
-    format!("CASE WHEN done AND {} AND ({valid}) IS NULL THEN {reason} END", present(value, columns))
+    let present = present(value, columns, &column);
+    format!("CASE WHEN execution.done AND {present} AND ({valid}) IS NULL THEN {reason} END")
 }
 
 #[cfg(test)]
@@ -308,8 +464,8 @@ mod tests {
     #[test]
     fn the_statement_of_a_poll() {
         let sources = Source::shipped().unwrap();
-        let columns = [("duration_ms", ColumnType::Number), ("trust_score", ColumnType::Json)];
-        let columns = columns.map(|(name, kind)| (name.to_owned(), kind)).into();
+        let columns = [("duration_ms", ColumnType::Number), ("trust_score", ColumnType::Jsonb)];
+        let columns = columns.map(|(name, kind)| (name.to_owned(), Column { kind, type_name: String::new() })).into();
         insta::assert_snapshot!(poll(&sources[1], &columns, &Probe { limit: 1000, ..Probe::default() }));
     }
 }

@@ -60,7 +60,8 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// The fingerprint of a definition.
     pub fn of(source: &Source) -> Self {
-        let rows = format!("{:?}{:?}{:?}{:?}", source.sql, source.labels, source.by, source.missing);
+        let mut rows = format!("{:?}{:?}{:?}{:?}", source.sql, source.labels, source.by, source.missing);
+        rows.extend(source.count_if.iter().map(|column| format!("{column:?}")));
         let value = |i: usize| format!("{:?}", source.values[i]);
         let count = |c: &crate::source::Count| format!("{:?} {:?} {:?}", c.value.map(value), c.le, c.only);
         let mut counts: Vec<String> = source.counts.iter().map(count).collect();

@@ -11,7 +11,7 @@ use rsolv_exporter::exposition::gzip::Part;
 use rsolv_exporter::ledger::{Group, Ledger, Probe};
 use rsolv_exporter::published::Page;
 use rsolv_exporter::source::Source;
-use rsolv_exporter::sql::{self, ColumnType, Columns};
+use rsolv_exporter::sql::{self, Column, ColumnType, Columns};
 use rsolv_exporter::state::{Fingerprint, Saved, State, StateFile};
 
 #[global_allocator]
@@ -78,7 +78,8 @@ fn statement(bencher: Bencher<'_, '_>, gaps: i64) {
         column if column == "id" || source.values.iter().any(|v| v.column == column) => ColumnType::Number,
         _ => ColumnType::Text,
     };
-    let columns: Columns = source.columns().into_keys().map(|c| (c.to_owned(), kind(c))).collect();
+    let column = |name: &str| Column { kind: kind(name), type_name: String::new() };
+    let columns: Columns = source.columns().into_keys().map(|name| (name.to_owned(), column(name))).collect();
     let gaps = (0..gaps).map(|i| (i * 10, i * 10 + 3)).collect();
     let probe = Probe { above: Some(1_000_000), gaps, limit: 20_000, ..Probe::default() };
     bencher.bench(|| sql::poll(&source, &columns, &probe));
