@@ -5,6 +5,7 @@ mod privileges;
 mod references;
 mod report;
 mod sample;
+mod state;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,13 +25,7 @@ const CLOCKS: f64 = 5.0;
 /// Checks everything that can be checked without changing anything.
 pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
     let mut report = Report { database: settings.target.to_string(), ..Report::default() };
-    if settings.state_file.is_none() {
-        report.warnings.push(
-            "state.file is not set: after rows are deleted, a restart is a counter reset, which \
-             Prometheus reads as new events. Set state.file to a path on a disk that survives."
-                .to_owned(),
-        );
-    }
+    state::check(&mut report, settings, sources);
     match settings.target.connect().await {
         Err(failure) => report.problems.push(explain(settings, &failure)),
         Ok(session) => {
@@ -94,10 +89,22 @@ async fn try_source(
     let role = session.one("SELECT quote_ident(current_user), current_setting('is_superuser') = 'on'").await?;
     let user: String = role.try_get(0).map_err(|e| Failure::of_query(&e))?;
     let found = privileges::privileges(session, source, &user).await?;
-    if !found.grants.is_empty() {
-        let grants = found.grants.join("\n");
-        return Ok(vec![format!("{}.sql: the role may not read all that it must\n-> {grants}", source.name)]);
-    }
+    session.batch("SAVEPOINT described").await?;
+    let columns = match session.describe(source).await {
+        // What is in a schema without USAGE does not exist for the role.
+        Err(failure)
+            if matches!(failure.reason, Reason::Privilege | Reason::Missing)
+                && failure.code().is_some_and(|code| ["42501", "42P01", "42883"].contains(&code))
+                && !found.grants.is_empty() =>
+        {
+            session.batch("ROLLBACK TO SAVEPOINT described").await?;
+            sequence(report, session, source, &mut definition::Findings::default(), &user).await?;
+            let grants = found.grants.join("\n");
+            return Ok(vec![format!("{}.sql: the role may not read all that it must\n-> {grants}", source.name)]);
+        }
+        columns => columns?,
+    };
+    line.columns = columns.len();
     if !found.writable.is_empty() && !role.try_get(1).unwrap_or(false) {
         let tables = found.writable.join(", ");
         report.warnings.push(format!(
@@ -106,18 +113,9 @@ async fn try_source(
              or a role of its own, see deploy/postgres/"
         ));
     }
-    if let Some(sequence) = &source.sequence
-        && !session.may_read_sequence(sequence).await?
-    {
-        report.warnings.push(format!(
-            "the role may not read the sequence {sequence}: ids that start again, as after \
-             TRUNCATE … RESTART IDENTITY, go unnoticed\n-> GRANT SELECT ON SEQUENCE {sequence} TO {user};"
-        ));
-    }
-    let columns = session.describe(source).await?;
-    line.columns = columns.len();
-    let findings = definition::examine(session, source, &columns).await?;
-    report.warnings.extend(findings.warnings);
+    let mut findings = definition::examine(session, source, &columns).await?;
+    sequence(report, session, source, &mut findings, &user).await?;
+    report.warnings.append(&mut findings.warnings);
     if !findings.problems.is_empty() {
         return Ok(findings.problems);
     }
@@ -146,6 +144,54 @@ async fn try_source(
     line.plan = Some(plan);
     line.sample = Some(sample);
     Ok(Vec::new())
+}
+
+/// Whether ids that start again would be noticed.
+async fn sequence(
+    report: &mut Report,
+    session: &Session,
+    source: &Source,
+    findings: &mut definition::Findings,
+    user: &str,
+) -> Result<(), Failure> {
+    let toml = format!("{}.toml", source.name);
+    let Some(sequence) = &source.sequence else {
+        report.warnings.extend(findings.sequence.as_ref().map(|sequence| {
+            format!(
+                "{toml}: sequence is not set: ids that start again, as after TRUNCATE … RESTART IDENTITY, can go unnoticed\n\
+                 -> sequence = \"{sequence}\""
+            )
+        }));
+        return Ok(());
+    };
+    let own = findings.sequence.as_deref().map_or_else(|| "NULL".to_owned(), sql::literal);
+    // Looked up in the catalog, which needs no rights on the schema.
+    let statement = format!(
+        "SELECT c.relkind = 'S', c.oid::regclass::text = {own}, \
+         CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, 'SELECT') END \
+         FROM (SELECT parse_ident({}) AS parts) AS named LEFT JOIN (pg_catalog.pg_class AS c \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace) ON c.relname = parts[cardinality(parts)] \
+         AND n.nspname = coalesce(parts[cardinality(parts) - 1], 'public')",
+        sql::literal(sequence)
+    );
+    let row = session.one(&statement).await?;
+    let read = || -> Result<[Option<bool>; 3], tokio_postgres::Error> {
+        Ok([row.try_get(0)?, row.try_get(1)?, row.try_get(2)?])
+    };
+    let [is_sequence, is_own, may_read] = read().map_err(|e| Failure::of_query(&e))?;
+    let from = findings.sequence.as_ref().map(|own| format!("; the ids come from {own}")).unwrap_or_default();
+    if is_sequence != Some(true) {
+        let problem = if is_sequence.is_none() { "there is no" } else { "is a table or a view, and no" };
+        findings.problems.push(format!("{toml}: sequence: {problem} sequence {sequence}{from}"));
+    } else if is_own == Some(false) {
+        findings.problems.push(format!("{toml}: sequence: {sequence} is not the one of the table{from}"));
+    } else if may_read != Some(true) {
+        report.warnings.push(format!(
+            "the role may not read the sequence {sequence}: ids that start again, as after \
+             TRUNCATE … RESTART IDENTITY, go unnoticed\n-> GRANT SELECT ON SEQUENCE {sequence} TO {user};"
+        ));
+    }
+    Ok(())
 }
 
 /// What makes polls dear or leaves values out.
@@ -193,8 +239,13 @@ fn explain(settings: &Settings, failure: &Failure) -> String {
             let user = sql::ident(settings.target.user());
             match failure.denied() {
                 Some((kind, name)) => {
-                    let right = if kind == "schema" { "USAGE" } else { "SELECT" };
-                    let kind = if kind == "table" { String::new() } else { format!("{} ", kind.to_uppercase()) };
+                    let (right, kind) = match kind {
+                        "schema" => ("USAGE", "SCHEMA "),
+                        "sequence" => ("SELECT", "SEQUENCE "),
+                        "function" | "aggregate" => ("EXECUTE", "FUNCTION "),
+                        "type" => ("USAGE", "TYPE "),
+                        _ => ("SELECT", ""),
+                    };
                     format!(
                         "GRANT {right} ON {kind}{} TO {user}; or the narrower grants in deploy/postgres/",
                         sql::ident(name)
@@ -204,13 +255,23 @@ fn explain(settings: &Settings, failure: &Failure) -> String {
             }
         }
         Reason::Missing if failure.message.contains("3D000") => "check the database's name in database.url".to_owned(),
-        Reason::Missing => {
+        Reason::Missing if failure.code().is_some() => {
             "is it the right database? Else change the SELECT, in a directory named by queries.dir".to_owned()
         }
+        // It says itself what to do.
+        Reason::Missing => return failure.to_string(),
         Reason::Lock => "another session holds a lock on the table, such as a migration's: try again".to_owned(),
         Reason::Duplicate => "change the SELECT so that each execution is one row".to_owned(),
-        Reason::Query => "correct the SELECT; psql gives the same error, with more to it".to_owned(),
+        Reason::Query if failure.code().is_some_and(|code| code.starts_with("22")) => {
+            "a row makes the SELECT fail: psql gives the same error, with more to it; guard the expression, as with \
+             nullif(…, 0) or CASE"
+                .to_owned()
+        }
+        Reason::Query if failure.message.contains(".sql") => {
+            "correct the SELECT; psql gives the same error, with more to it".to_owned()
+        }
         _ => "run again with --log.level debug to see the server's own words".to_owned(),
     };
-    format!("{failure}\n-> {remedy}")
+    let hint = failure.hint.as_ref().map(|hint| format!("\nHINT: {hint}")).unwrap_or_default();
+    format!("{failure}{hint}\n-> {remedy}")
 }

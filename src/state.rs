@@ -195,10 +195,21 @@ impl StateFile {
         Ok(aside)
     }
 
+    /// Makes the file that saving begins with, and takes it away again.
+    pub fn try_to_write(&self) -> io::Result<()> {
+        let temporary = self.temporary();
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&temporary)?;
+        fs::remove_file(temporary)
+    }
+
+    fn temporary(&self) -> PathBuf {
+        PathBuf::from(format!("{}.new", self.path.display()))
+    }
+
     /// Replaces what is saved.
     pub fn save(&self, state: &State) -> io::Result<()> {
         let (head, json) = encode(state)?;
-        let temporary = PathBuf::from(format!("{}.new", self.path.display()));
+        let temporary = self.temporary();
         let written = (|| {
             let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
             file.write_all(head.as_bytes())?;

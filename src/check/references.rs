@@ -27,6 +27,8 @@ pub struct References {
     pub qualified: BTreeSet<(String, String)>,
     /// Words that can be columns of any table.
     pub bare: BTreeSet<String>,
+    /// Names that are called, with the schema when it is given.
+    pub functions: BTreeSet<(Option<String>, String)>,
 }
 
 impl References {
@@ -68,6 +70,10 @@ pub fn references(sql: &str) -> References {
     while i < tokens.len() {
         let after = |n: usize| tokens.get(i + n);
         let dot = after(1) == Some(&Token::Other('.'));
+        if let (Some(name), Some(Token::Other('('))) = (tokens[i].name(), after(1)) {
+            let schema = (i >= 2 && tokens[i - 1] == Token::Other('.')).then(|| tokens[i - 2].name()).flatten();
+            found.functions.insert((schema.map(str::to_owned), name.to_owned()));
+        }
         match &tokens[i] {
             token if token.is(&["from", "join"]) => {
                 let mut at = i + 1;
@@ -86,7 +92,8 @@ pub fn references(sql: &str) -> References {
                 };
                 let pair = token.name().zip(column).map(|(alias, column)| (alias.to_owned(), column.to_owned()));
                 found.qualified.extend(pair);
-                i += 2;
+                // What is called is looked at by itself.
+                i += if after(3) == Some(&Token::Other('(')) { 1 } else { 2 };
             }
             // A name given to a column, or a type.
             token if token.is(&["as"]) && after(1).is_some_and(|t| t.name().is_some()) => i += 1,

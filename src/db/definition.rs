@@ -12,7 +12,7 @@ use tokio_postgres::types::Type;
 pub use columns::{column, missing_columns, unambiguous};
 use plan::{Key, Shape};
 
-use super::{Failure, Reason, Session};
+use super::{Failure, Parameter, Reason, Session};
 use crate::source::Source;
 use crate::sql::{self, Columns};
 
@@ -23,6 +23,8 @@ pub struct Findings {
     pub problems: Vec<String>,
     /// What is worth knowing.
     pub warnings: Vec<String>,
+    /// The sequence that hands out the ids, if the catalog knows it.
+    pub sequence: Option<String>,
 }
 
 impl Findings {
@@ -52,7 +54,7 @@ pub async fn examine(session: &Session, source: &Source, columns: &Columns) -> R
     let mut findings = shape.findings(source, &volatile);
     if findings.problems.is_empty() {
         let everything = explain(session, &sql::key_plan_of_all(source)).await?;
-        key(session, source, &shape, &everything, &mut findings.problems).await?;
+        key(session, source, &shape, &everything, &mut findings).await?;
     }
     Ok(findings)
 }
@@ -86,50 +88,59 @@ async fn key(
     source: &Source,
     shape: &Shape,
     everything: &Value,
-    problems: &mut Vec<String>,
+    findings: &mut Findings,
 ) -> Result<(), Failure> {
     let file = format!("{}.sql", source.name);
-    let column = |pick: fn(&Key) -> &str| shape.keys.iter().map(pick).collect::<Vec<_>>();
-    let (schemas, tables, indexes) = (column(|k| &k.schema), column(|k| &k.table), column(|k| &k.index));
-    let parameters = [&schemas, &tables, &indexes].map(|names| (names as _, Type::TEXT_ARRAY));
-    let rows = session.rows(&sql::key_indexes(), &parameters).await?;
+    if let Some(key) = shape.keys.iter().find(|key| key.table.is_empty()) {
+        findings.problems.push(format!(
+            "{file}: \"id\" ({}) is the column of no table: it must be that of the table whose rows are counted",
+            key.expression()
+        ));
+    }
+    let list = |pick: fn(&Key) -> String| shape.keys.iter().map(pick).collect::<Vec<_>>();
+    let lists = [
+        list(|key| key.schema.clone()),
+        list(|key| key.table.clone()),
+        list(|key| key.spellings()[0].clone()),
+        list(|key| key.spellings()[1].clone()),
+    ];
+    let parameters: Vec<Parameter<'_>> = lists.iter().map(|list| (list as _, Type::TEXT_ARRAY)).collect();
+    let rows = session.rows(sql::key_indexes(), &parameters).await?;
     let mut roots: Vec<String> = Vec::new();
     for row in &rows {
-        let text = |i| row.try_get::<_, Option<String>>(i).map(Option::unwrap_or_default);
-        let flag = |i| row.try_get::<_, Option<bool>>(i).map(Option::unwrap_or_default);
-        let read = || -> Result<_, tokio_postgres::Error> {
-            Ok((row.try_get::<_, i64>(0)?, text(1)?, text(2)?, flag(3)?, flag(4)?, text(5)?))
+        let read = || -> Result<(i64, String, bool, Option<bool>, Option<String>), tokio_postgres::Error> {
+            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
         };
-        let (place, root, lead, unique, not_null, kind) = read().map_err(|e| Failure::of_query(&e))?;
+        let (place, root, unique, not_null, sequence) = read().map_err(|e| Failure::of_query(&e))?;
         let Some(key) = usize::try_from(place - 1).ok().and_then(|place| shape.keys.get(place)) else { continue };
         if roots.contains(&root) {
             continue;
         }
         let expression = key.expression();
-        if !unique || !key.is_led_by(&lead) {
-            problems.push(format!(
+        if !unique {
+            findings.problems.push(format!(
                 "{file}: \"id\" ({expression} of {root}) has no unique index of its own, so that two rows can have one \
                  id, of which only the first would be counted: select the primary key, or a column that is unique by itself \
                  (CREATE UNIQUE INDEX CONCURRENTLY ON {root} ({expression}))"
             ));
-        } else if lead.contains('(') || kind == "m" {
-            // No catalog says whether these can be NULL; an index finds it out at once.
-            let null =
-                format!("SELECT EXISTS (SELECT FROM (\n{}\n) AS execution WHERE execution.id IS NULL)", source.sql);
-            let null = session.one(&null).await?.try_get::<_, bool>(0).map_err(|e| Failure::of_query(&e))?;
-            if null {
-                problems.push(format!(
-                    "{file}: there are rows whose \"id\" ({expression} of {root}) is NULL, which are never counted"
-                ));
-            }
-        } else if !not_null {
-            problems.push(format!(
+        } else if not_null == Some(false) {
+            findings.problems.push(format!(
                 "{file}: \"id\" ({expression} of {root}) can be NULL, and such rows are never counted: \
                  ALTER TABLE {root} ALTER COLUMN {expression} SET NOT NULL"
             ));
+        } else if not_null.is_none() {
+            // An index finds it out at once.
+            let null =
+                format!("SELECT EXISTS (SELECT FROM (\n{}\n) AS execution WHERE execution.id IS NULL)", source.sql);
+            if session.one(&null).await?.try_get::<_, bool>(0).map_err(|e| Failure::of_query(&e))? {
+                findings.problems.push(format!(
+                    "{file}: there are rows whose \"id\" ({expression} of {root}) is NULL, which are never counted"
+                ));
+            }
         }
+        findings.sequence = findings.sequence.take().or(sequence);
         if plan::is_optional(everything, key) {
-            problems.push(format!(
+            findings.problems.push(format!(
                 "{file}: \"id\" is of {root}, which is joined so that it can be missing: rows without it have no id and \
                  are never counted. Begin FROM with the table whose rows are counted, and LEFT JOIN the others"
             ));
@@ -137,7 +148,7 @@ async fn key(
         roots.push(root);
     }
     if roots.len() > 1 {
-        problems.push(format!(
+        findings.problems.push(format!(
             "{file}: the ids are those of several tables ({}), where one id can be that of several rows, of which only the \
              first would be counted: make a source of each",
             roots.join(", ")

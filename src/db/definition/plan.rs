@@ -11,7 +11,7 @@ use crate::sql::KEY_MARK;
 
 /// The parts of a plan that are conditions on rows.
 const CONDITIONS: [&str; 7] =
-    ["Filter", "Index Cond", "Join Filter", "Hash Cond", "Merge Cond", "Recheck Cond", "One-Time Filter"];
+    ["Index Cond", "Filter", "Join Filter", "Hash Cond", "Merge Cond", "Recheck Cond", "One-Time Filter"];
 
 /// A scan to which the condition on `id` came down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub struct Key {
     pub table: String,
     /// What the plan calls the table.
     pub alias: String,
-    /// The index through which it is read; empty when no index is led by the key.
-    pub index: String,
+    /// True if an index is led by the key.
+    by_index: bool,
     /// The condition on the key.
     condition: String,
     /// The other conditions on rows of the table.
@@ -41,6 +41,8 @@ pub struct Shape {
     above: BTreeSet<String>,
     /// Semi- and antijoins above the scans: WHERE … IN, EXISTS.
     joins: bool,
+    /// The condition on `id` stops above a subquery.
+    fenced: bool,
     /// The expression of `done`.
     done: String,
 }
@@ -57,35 +59,35 @@ impl Shape {
         for condition in CONDITIONS.iter().filter_map(|key| node[*key].as_str()) {
             self.functions.extend(functions(condition));
         }
-        let marked = |key: &str| node[key].as_str().is_some_and(|condition| condition.contains(KEY_MARK));
         path.push(node);
-        if marked("Index Cond") || marked("Filter") {
-            self.key(node, path);
+        let condition = CONDITIONS.iter().find(|key| node[**key].as_str().is_some_and(|text| text.contains(KEY_MARK)));
+        if let Some(condition) = condition {
+            self.key(node, condition, path);
         }
         children(node).for_each(|child| self.walk(child, path));
         path.pop();
     }
 
-    fn key(&mut self, node: &Value, path: &[&Value]) {
+    fn key(&mut self, node: &Value, condition: &str, path: &[&Value]) {
         let text = |node: &Value, key: &str| node[key].as_str().unwrap_or_default().to_owned();
         self.above.extend(path.iter().map(|node| text(node, "Node Type")));
         self.joins |=
             path.iter().any(|node| ["Semi", "Anti"].contains(&node["Join Type"].as_str().unwrap_or_default()));
         // Where the condition could not go further down, the reason is below, and the table too.
         let mut scan = node;
+        self.fenced |= text(node, "Node Type") == "Subquery Scan";
         while let (Value::Null, Some(below)) = (&scan["Relation Name"], children(scan).next()) {
             scan = below;
             self.above.insert(text(scan, "Node Type"));
         }
-        let by_index = node["Index Cond"].as_str().filter(|condition| condition.contains(KEY_MARK));
-        let filter = if by_index.is_some() { text(node, "Filter") } else { String::new() };
+        let by_index = condition == "Index Cond";
         self.keys.push(Key {
             schema: text(scan, "Schema"),
             table: text(scan, "Relation Name"),
             alias: text(scan, "Alias"),
-            index: if by_index.is_some() { text(node, "Index Name") } else { String::new() },
-            condition: by_index.map_or_else(|| text(node, "Filter"), str::to_owned),
-            filter,
+            by_index,
+            condition: text(node, condition),
+            filter: if by_index { text(node, "Filter") } else { String::new() },
         });
     }
 
@@ -121,6 +123,12 @@ impl Shape {
             if nodes.iter().any(|node| self.above.contains(*node)) {
                 findings.problems.push(format!("{file}: {reason}"));
             }
+        }
+        if self.fenced && findings.problems.is_empty() {
+            findings.problems.push(format!(
+                "{file}: a subquery (OFFSET 0?) is in the way between \"id\" and its table, so that every poll would read the \
+                 whole table: take it apart"
+            ));
         }
         for name in volatile {
             findings.problems.push(format!(
@@ -169,10 +177,12 @@ impl Key {
         own.replace(&format!("{}.", self.alias), "")
     }
 
-    /// True if the key is the first column of an index, which PostgreSQL shows as `lead`.
-    pub fn is_led_by(&self, lead: &str) -> bool {
-        let bare = |text: &str| text.chars().filter(|c| !matches!(c, '(' | ')' | ' ')).collect::<String>();
-        !self.index.is_empty() && bare(&self.expression()) == bare(lead)
+    /// The expression without spaces and parentheses, and another spelling of it: an index on a domain serves its base type.
+    pub fn spellings(&self) -> [String; 2] {
+        let bare: String = self.expression().chars().filter(|c| !matches!(c, '(' | ')' | ' ')).collect();
+        let integer = ["::bigint", "::integer", "::smallint"].into_iter().find_map(|cast| bare.strip_suffix(cast));
+        let other = integer.filter(|_| self.by_index).unwrap_or(&bare).to_owned();
+        [bare, other]
     }
 }
 
@@ -237,19 +247,19 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_a_condition_is_that_of_the_index() {
-        let key = |condition: &str| Key {
-            alias: "e".into(),
-            index: "i".into(),
-            condition: condition.into(),
-            ..Key::default()
+    fn the_key_is_taken_out_of_its_condition() {
+        let spellings = |by_index: bool, condition: &str| {
+            let (alias, condition) = ("e".into(), condition.into());
+            Key { alias, by_index, condition, ..Key::default() }.spellings()
         };
-        let plain = key("((e.id >= (- (pg_backend_pid())::bigint)) AND (e.id <= (pg_backend_pid())::bigint))");
-        assert_eq!(plain.expression(), "id");
-        assert!(plain.is_led_by("id") && !plain.is_led_by("day"));
-        let reversed = key("((e.id <= (pg_backend_pid())::bigint) AND (e.id >= (- (pg_backend_pid())::bigint)))");
-        assert_eq!(reversed.expression(), "id");
-        let expression = key("((((e.data ->> 'n'::text))::bigint >= (- (pg_backend_pid())::bigint)) AND true)");
-        assert!(expression.is_led_by("((data ->> 'n'::text)::bigint)"));
+        let plain = "((e.id >= (- (pg_backend_pid())::bigint)) AND (e.id <= (pg_backend_pid())::bigint))";
+        assert_eq!(spellings(true, plain), ["id", "id"]);
+        let reversed = "((e.id <= (pg_backend_pid())::bigint) AND (e.id >= (- (pg_backend_pid())::bigint)))";
+        assert_eq!(spellings(true, reversed), ["id", "id"]);
+        let domain = "(((e.id)::bigint >= (- (pg_backend_pid())::bigint)) AND true)";
+        assert_eq!(spellings(true, domain), ["id::bigint", "id"]);
+        assert_eq!(spellings(false, domain), ["id::bigint", "id::bigint"]);
+        let expression = "((((e.data ->> 'n'::text))::bigint >= (- (pg_backend_pid())::bigint)) AND true)";
+        assert_eq!(spellings(false, expression)[0], "data->>'n'::text::bigint");
     }
 }
