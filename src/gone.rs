@@ -83,7 +83,8 @@ impl Comparison {
     /// Which rows make the difference.
     pub fn cause(&self) -> &'static str {
         match (self.overflow, self.counted < self.there) {
-            (false, _) => "rows that were deleted or changed after they were counted",
+            (false, true) => "rows that were changed after they were counted",
+            (false, false) => "rows that were deleted or changed after they were counted",
             (true, false) => {
                 "rows that were deleted or changed after they were counted, or whose labels got series of their own \
                  when series.limit was raised"

@@ -12,6 +12,9 @@ use crate::source::Source;
 
 /// Polls once and returns the exposition in text format, with the failure of a source that could not be read.
 pub async fn run(settings: &Settings, sources: Vec<Source>) -> Result<(String, Option<Failure>), Failure> {
+    if settings.state_file.is_some() {
+        tracing::warn!("once counts what the tables hold: state.file is neither read nor written");
+    }
     let published = Arc::new(Published::default());
     let metrics = Metrics::new(&sources);
     let mut poller = Poller::new(settings, sources, metrics.clone(), published.clone());

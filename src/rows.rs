@@ -123,8 +123,10 @@ async fn note(
     match gone::compare(session, question, columns, ledger).await {
         Ok(compared) => notes.extend(compared.and_then(|compared| {
             let difference = compared.difference()?;
+            let than = if difference < 0.0 { "more than" } else { "of" };
             Some(format!(
-                "{difference} of the {} that the state file has is from {}",
+                "{} {than} the {} that the state file has is from {}",
+                difference.abs(),
                 compared.counted,
                 compared.cause()
             ))
