@@ -20,7 +20,7 @@
 //! | [`metrics`] | the exporter's metrics about itself | pure |
 //! | [`status`] | what the status page shows beside them | pure |
 //! | [`web`] | connections, TLS, users, routes, the status page | HTTP |
-//! | [`serve`], [`once`], [`check`], [`healthcheck`] | the commands | |
+//! | [`serve`], [`once`], [`check`], [`init`], [`healthcheck`] | the commands | |
 //! | [`ask`]: [`explain`], [`rows`], [`buckets`], [`backfill`] | the commands that ask about the numbers | |
 //! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] |
 //! | [`table`] | tables for a terminal | pure |
@@ -47,6 +47,7 @@ pub mod explain;
 pub mod exposition;
 pub mod gone;
 pub mod healthcheck;
+pub mod init;
 pub mod ledger;
 pub mod log;
 pub mod metrics;

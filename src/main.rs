@@ -7,7 +7,7 @@ use rsolv_exporter::cli::{self, Task};
 use rsolv_exporter::config::Settings;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::web::Gate;
-use rsolv_exporter::{ask, check, healthcheck, log, once, serve};
+use rsolv_exporter::{ask, check, healthcheck, init, log, once, serve};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -27,6 +27,14 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(problems) => return misused("these settings cannot be used", &problems),
     };
+    if let Task::Init(table) = &task {
+        // There need not be any definition yet.
+        return on_runtime(async {
+            let said = init::run(&settings, table).await.map_err(|e| e.to_string())?;
+            print(&said);
+            Ok(ExitCode::SUCCESS)
+        });
+    }
     let sources = match &settings.queries_dir {
         Some(dir) => Source::load(dir),
         None => Source::shipped(),
@@ -100,7 +108,7 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
                 answer => answer.map_err(|e| e.to_string())?,
             }
         }
-        Task::Healthcheck => unreachable!("main has done it: it needs no settings but those of the web"),
+        Task::Healthcheck | Task::Init(_) => unreachable!("main has done them: they need no definitions"),
     }
     Ok(ExitCode::SUCCESS)
 }

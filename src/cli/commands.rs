@@ -159,6 +159,20 @@ Example:
   promtool tsdb create-blocks-from openmetrics history.txt \\
     /var/lib/prometheus/metrics2",
             ),
+        Command::new("init")
+            .about("Write a first definition for a table, from its columns and newest rows")
+            .arg(Arg::new("table").value_name("TABLE").required(true).help("The table, if need be as SCHEMA.TABLE"))
+            .after_help(
+                "\
+It writes TABLE.sql and TABLE.toml into queries.dir, else into the current
+directory, and prints the GRANT for the role. It reads the catalog, and of the
+newest 10000 rows what the role may see: which columns have few values, and how
+numbers are distributed. Nothing that is there is overwritten.
+
+Example:
+  rsolv-exporter init jobs --queries.dir queries
+  rsolv-exporter check --queries.dir queries",
+            ),
         Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works"),
     ]
 }
@@ -186,6 +200,7 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
             step: matches.get_one("step").copied().unwrap_or_default(),
             labels: matches.get_many("label").into_iter().flatten().cloned().collect(),
         }),
+        "init" => Task::Init(text("table").unwrap_or_default()),
         "healthcheck" => Task::Healthcheck,
         _ => Task::Serve,
     }

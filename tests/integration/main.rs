@@ -22,6 +22,7 @@ mod fixture;
 mod footprint;
 mod golden;
 mod hostile;
+mod init_command;
 mod outages;
 mod pgbouncer;
 mod plan;
