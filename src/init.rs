@@ -2,6 +2,7 @@
 
 mod draft;
 mod table;
+mod words;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -39,7 +40,11 @@ pub enum InitError {
 pub async fn run(settings: &Settings, table: &str) -> Result<String, InitError> {
     let session = settings.target.connect().await?;
     session.begin().await?;
-    let table = Table::read(&session, table).await?;
+    let mut table = Table::read(&session, table).await?;
+    let span = draft::span(&table).filter(|(start, end)| start.is_readable && end.is_readable);
+    if let Some(seconds) = span.map(|(start, end)| draft::duration(start, end)) {
+        table.measure(&session, &seconds).await?;
+    }
     session.end().await?;
     let draft = Draft::of(&table);
     let folder = settings.queries_dir.as_deref().unwrap_or(Path::new("."));

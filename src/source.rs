@@ -5,6 +5,7 @@
 
 mod definition;
 pub mod lexer;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -221,7 +222,7 @@ impl Source {
             sources.push(source);
             problems.extend(found);
         }
-        definition::check_names(&sources, dir, &mut problems);
+        names::check_families(&sources, dir, &mut problems);
         if problems.is_empty() { Ok(sources) } else { Err(problems) }
     }
 

@@ -1,7 +1,9 @@
 //! Composes the statements around the SELECT of a source. Pure text; nothing here talks to a database.
 
 pub mod history;
+pub mod key;
 pub mod series;
+mod value;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -10,16 +12,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::ledger::Probe;
 use crate::ledger::rewind::Known;
 use crate::source::{Count, Source, Sum, Value};
+use value::{bounded, number, parsed, rejection};
 
 /// White space that is trimmed from numbers that came as strings, and from labels by [`Source::label`] too.
 const SPACE: &str = r"E' \t\n\r\f\x0B'";
-/// A number as JSON writes it (RFC 8259, section 6); exponents are bounded, so that every match fits `numeric`.
-const NUMBER: &str = r"'^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?0*[0-9]{1,4})?$'";
-/// A longer string is not taken for a number.
-const MAX_DIGITS: usize = 400;
-/// An escape in a JSON string that is no ASCII character: no number has one, and `json` can hold ones that PostgreSQL
-/// refuses to decode (NUL, half a surrogate pair).
-const NOT_ASCII: &str = r"'\\u(0000|(?!00[0-7]))'";
 /// PostgreSQL cuts longer names.
 const MAX_NAME_BYTES: usize = 63;
 
@@ -199,70 +195,6 @@ fn counted_before(known: &Known) -> String {
     )
 }
 
-/// What stands in the conditions of [`key_plan`] and in no sensible SELECT: stable, so that the planner does not know its
-/// value.
-pub const KEY_MARK: &str = "pg_backend_pid()";
-
-/// A statement whose plan shows how the SELECT comes by its `id` and `done`; it is never run. Its order makes any other index
-/// than that of the key a detour.
-pub fn key_plan(source: &Source) -> String {
-    format!(
-        "SELECT execution.id, execution.done, execution.* FROM (\n{}\n) AS execution \
-         WHERE execution.id BETWEEN -{KEY_MARK}::int8 AND {KEY_MARK}::int8 ORDER BY execution.id",
-        source.sql
-    )
-}
-
-/// The same without a condition, which turns outer joins into inner ones.
-pub fn key_plan_of_all(source: &Source) -> String {
-    format!("SELECT execution.id FROM (\n{}\n) AS execution", source.sql)
-}
-
-/// What the catalog has about keys, given as schemas, tables, expressions and other spellings of these (`$1` to `$4`;
-/// expressions without spaces and parentheses): the place in the lists, the table or the one whose partition it is, whether
-/// a unique index has the key alone, or with nothing but what says in which partition a row is, whether the key is NOT NULL
-/// (NULL when no catalog tells), and the sequence that owns the key.
-pub fn key_indexes() -> &'static str {
-    "WITH RECURSIVE key AS (
-      SELECT k.place, t.oid, t.relkind, k.expression, k.spelling
-      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k (schema, name, expression, spelling, place)
-      JOIN pg_catalog.pg_namespace AS n ON n.nspname = k.schema
-      JOIN pg_catalog.pg_class AS t ON t.relnamespace = n.oid AND t.relname = k.name
-    ), up AS (
-      SELECT place, oid, 0 AS depth FROM key
-      UNION ALL SELECT place, h.inhparent, depth + 1 FROM up JOIN pg_catalog.pg_inherits AS h ON h.inhrelid = up.oid
-    )
-    SELECT key.place, root.oid::regclass::text, found.attname IS NOT NULL OR found.is_expression IS TRUE,
-      CASE WHEN found.is_expression OR key.relkind = 'm' THEN NULL ELSE coalesce(found.attnotnull, false) END,
-      (
-        SELECT d.objid::regclass::text FROM pg_catalog.pg_attribute AS a
-        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = root.oid
-          AND d.refobjsubid = a.attnum AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-        JOIN pg_catalog.pg_class AS s ON s.oid = d.objid AND s.relkind = 'S'
-        WHERE a.attrelid = root.oid AND a.attname = found.attname LIMIT 1
-      )
-    FROM key
-    CROSS JOIN LATERAL (SELECT up.oid FROM up WHERE up.place = key.place ORDER BY depth DESC LIMIT 1) AS root
-    LEFT JOIN LATERAL (
-      SELECT a.attname, a.attnotnull, i.indkey[0] = 0 AS is_expression
-      FROM pg_catalog.pg_index AS i
-      LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] AND a.attnum > 0
-      WHERE i.indrelid = key.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
-        AND translate(pg_catalog.pg_get_indexdef(i.indexrelid, 1, true), '() ', '') IN (key.expression, key.spelling)
-        AND NOT EXISTS (
-          SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS also (attnum, n)
-          LEFT JOIN pg_catalog.pg_attribute AS b ON b.attrelid = i.indrelid AND b.attnum = also.attnum
-          WHERE n BETWEEN 2 AND i.indnkeyatts AND (b.attname IN (
-            SELECT p.attname FROM up JOIN pg_catalog.pg_partitioned_table AS pt ON pt.partrelid = up.oid
-            JOIN pg_catalog.pg_attribute AS p ON p.attrelid = pt.partrelid AND p.attnum = ANY (pt.partattrs::int2[])
-            WHERE up.place = key.place
-          )) IS NOT TRUE
-        )
-      LIMIT 1
-    ) AS found ON true
-    ORDER BY key.place"
-}
-
 /// Locks what the SELECT reads, against changes of the tables themselves, without reading it.
 pub fn locks(source: &Source) -> String {
     format!("SELECT FROM (\n{}\n) AS execution LIMIT 0", source.sql)
@@ -329,136 +261,6 @@ fn count(source: &Source, count: &Count) -> String {
     };
     let only = count.only.as_ref().map(|c| format!(" AND {}", condition(c))).unwrap_or_default();
     format!("count(*) FILTER (WHERE {counted}{only})")
-}
-
-/// The kind of a value column.
-fn kind(value: &Value, columns: &Columns) -> ColumnType {
-    columns.get(&value.column).map_or(ColumnType::Text, |column| column.kind)
-}
-
-/// Trimmed text that is a number or not, and whether it is one.
-fn trimmed(text: &str) -> (String, String) {
-    let trimmed = format!("btrim({text}, {SPACE})");
-    let is_number = format!("length({trimmed}) <= {MAX_DIGITS} AND {trimmed} ~ {NUMBER}");
-    (trimmed, is_number)
-}
-
-/// The function that tells what a JSON column holds, and the text of its number and of its string.
-fn json(value: &Value, columns: &Columns) -> (String, String, String) {
-    let column = own(&value.column);
-    let string = format!("{column} #>> '{{}}'");
-    match kind(value, columns) {
-        // Decoded only where that cannot fail.
-        ColumnType::Json => (
-            format!("json_typeof({column})"),
-            format!("{column}::text"),
-            format!("CASE WHEN {column}::text !~* {NOT_ASCII} THEN {string} ELSE 'not ASCII' END"),
-        ),
-        _ => (format!("jsonb_typeof({column})"), format!("{column}::text"), format!("({string})")),
-    }
-}
-
-/// The number that a done row has, valid or not, or NULL; nothing for a column that is a number as it stands.
-fn parsed(value: &Value, columns: &Columns) -> Option<String> {
-    let column = own(&value.column);
-    let number = |text: &str| {
-        let (trimmed, is_number) = trimmed(text);
-        format!("CASE WHEN {is_number} THEN {trimmed}::numeric END")
-    };
-    let parsed = match kind(value, columns) {
-        ColumnType::Number => return None,
-        ColumnType::Boolean => format!("{column}::int4"),
-        ColumnType::Interval => format!("extract(epoch FROM {column})"),
-        kind @ (ColumnType::Json | ColumnType::Jsonb) => {
-            let (kind_of, digits, string) = json(value, columns);
-            let digits = if kind == ColumnType::Jsonb { format!("({column})::numeric") } else { number(&digits) };
-            format!(
-                "CASE {kind_of}\n        WHEN 'number' THEN {digits}\n        WHEN 'string' THEN {}\n      END",
-                number(&string),
-            )
-        }
-        _ => number(&format!("{column}::text")),
-    };
-    Some(format!("CASE WHEN execution.done THEN\n      {parsed}\n    END"))
-}
-
-/// The name under which [`parsed`] stands, or the column itself.
-fn number(value: &Value, columns: &Columns) -> String {
-    match kind(value, columns) {
-        ColumnType::Number => column(value),
-        _ => named(&value.column, "number"),
-    }
-}
-
-/// A number of a done row, or NULL when it is out of bounds.
-fn bounded(value: &Value, number: &str, done: &str) -> String {
-    let (whole, shown) = if value.integer {
-        (format!(" AND {number} = trunc({number})"), format!("{number}::int8"))
-    } else {
-        // `float8` has nothing nearer to 0 than about 1e-307, and refuses to round what is.
-        (String::new(), format!("(CASE WHEN {number} < 1e-300 THEN 0 ELSE {number} END)::float8"))
-    };
-    format!("CASE WHEN {done} AND {number} BETWEEN {} AND {}{whole} THEN {shown} END", value.min, value.max)
-}
-
-/// The valid number of a done row in one expression, or NULL when there is none.
-fn valid_number(value: &Value, columns: &Columns) -> String {
-    let number = parsed(value, columns).map_or_else(|| own(&value.column), |parsed| format!("({parsed})"));
-    bounded(value, &number, "execution.done")
-}
-
-/// How many values there are that are no valid number: not NULL, JSON null or the empty string, and yet without one.
-fn rejection(value: &Value, columns: &Columns) -> String {
-    format!("count(*) FILTER (WHERE done AND {} IS NULL AND {})", valid(value), present(value, columns, &column(value)))
-}
-
-/// That a value is there: not NULL, JSON null or the empty string.
-fn present(value: &Value, columns: &Columns, column: &str) -> String {
-    let missing = match kind(value, columns) {
-        ColumnType::Number | ColumnType::Boolean | ColumnType::Interval => String::new(),
-        ColumnType::Json => format!(" AND btrim({column}::text, {SPACE}) NOT IN ('null', '\"\"')"),
-        ColumnType::Jsonb => format!(" AND {column} NOT IN ('null', '\"\"')"),
-        _ => format!(" AND {column}::text <> ''"),
-    };
-    format!("{column} IS NOT NULL{missing}")
-}
-
-/// In words why the value of a done row is rejected; NULL when it is not.
-fn why(value: &Value, columns: &Columns) -> String {
-    let column = own(&value.column);
-    let (min, max) = (value.min, value.max);
-    let bounds = |x: &str| {
-        format!(
-            "CASE WHEN {x} < {min} THEN 'is below {min}' WHEN {x} > {max} THEN 'is above {max}' ELSE 'is not whole' END"
-        )
-    };
-    let text = |text: &str| {
-        let (trimmed, _) = trimmed(text);
-        format!(
-            "CASE WHEN length({trimmed}) > {MAX_DIGITS} THEN 'is too long for a number' WHEN {trimmed} !~ {NUMBER} \
-             THEN 'is text that is no number' ELSE {} END",
-            bounds(&format!("{trimmed}::numeric"))
-        )
-    };
-    let reason = match kind(value, columns) {
-        ColumnType::Number => bounds(&column),
-        ColumnType::Boolean => bounds(&format!("{column}::int4")),
-        ColumnType::Interval => bounds(&format!("extract(epoch FROM {column})")),
-        kind @ (ColumnType::Json | ColumnType::Jsonb) => {
-            let (kind_of, digits, string) = json(value, columns);
-            let digits =
-                if kind == ColumnType::Jsonb { bounds(&format!("({column})::numeric")) } else { text(&digits) };
-            format!(
-                "CASE {kind_of} WHEN 'number' THEN {digits} WHEN 'string' THEN {} \
-                 WHEN 'boolean' THEN 'is true or false' ELSE 'is an ' || {kind_of} END",
-                text(&string),
-            )
-        }
-        _ => text(&format!("{column}::text")),
-    };
-    let valid = valid_number(value, columns);
-    let present = present(value, columns, &column);
-    format!("CASE WHEN execution.done AND {present} AND ({valid}) IS NULL THEN {reason} END")
 }
 
 #[cfg(test)]

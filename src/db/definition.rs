@@ -14,7 +14,7 @@ use plan::{Key, Shape};
 
 use super::{Failure, Parameter, Reason, Session};
 use crate::source::Source;
-use crate::sql::{self, Columns};
+use crate::sql::{Columns, key};
 
 /// What was found out about a definition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,12 +49,12 @@ pub async fn examine(session: &Session, source: &Source, columns: &Columns) -> R
     if !problems.is_empty() {
         return Ok(Findings { problems, ..Findings::default() });
     }
-    let shape = Shape::of(&explain(session, &sql::key_plan(source)).await?);
+    let shape = Shape::of(&explain(session, &key::plan(source)).await?);
     let volatile = volatile(session, &shape).await?;
     let mut findings = shape.findings(source, &volatile);
     if findings.problems.is_empty() {
-        let everything = explain(session, &sql::key_plan_of_all(source)).await?;
-        key(session, source, &shape, &everything, &mut findings).await?;
+        let everything = explain(session, &key::plan_of_all(source)).await?;
+        examine_key(session, source, &shape, &everything, &mut findings).await?;
     }
     Ok(findings)
 }
@@ -83,7 +83,7 @@ async fn volatile(session: &Session, shape: &Shape) -> Result<Vec<String>, Failu
 }
 
 /// What is wrong with the key, by the catalog.
-async fn key(
+async fn examine_key(
     session: &Session,
     source: &Source,
     shape: &Shape,
@@ -105,7 +105,7 @@ async fn key(
         list(|key| key.spellings()[1].clone()),
     ];
     let parameters: Vec<Parameter<'_>> = lists.iter().map(|list| (list as _, Type::TEXT_ARRAY)).collect();
-    let rows = session.rows(sql::key_indexes(), &parameters).await?;
+    let rows = session.rows(key::indexes(), &parameters).await?;
     let mut roots: Vec<String> = Vec::new();
     for row in &rows {
         let read = || -> Result<(i64, String, bool, Option<bool>, Option<String>), tokio_postgres::Error> {

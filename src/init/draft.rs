@@ -1,95 +1,10 @@
 //! From a table to the text of a definition: which columns mean what, by their names, types and values.
 
 use super::table::{Column, Kind, Table};
-use crate::buckets::toml_string as toml;
+use super::words::{COMMON, ENDS, EVENTS, FLAGS, STARTS, STATES, is_open, label, metric, word};
+use crate::buckets::{Distribution, toml_string as toml};
 use crate::sql::{ident, literal};
 
-/// Names of the column with the state of a row.
-const STATES: [&str; 7] = ["status", "state", "phase", "stage", "outcome", "result", "job_state"];
-/// What a state is called before the end.
-const OPEN: [&str; 34] = [
-    "pending",
-    "queued",
-    "queueing",
-    "enqueued",
-    "running",
-    "processing",
-    "in_progress",
-    "in progress",
-    "inprogress",
-    "waiting",
-    "scheduled",
-    "available",
-    "executing",
-    "retryable",
-    "retry",
-    "retrying",
-    "active",
-    "new",
-    "created",
-    "started",
-    "starting",
-    "ready",
-    "open",
-    "draft",
-    "submitted",
-    "accepted",
-    "paused",
-    "blocked",
-    "locked",
-    "reserved",
-    "claimed",
-    "working",
-    "requested",
-    "init",
-];
-/// Names of the column with the time of the end, the likeliest first.
-const ENDS: [&str; 16] = [
-    "finished_at",
-    "completed_at",
-    "ended_at",
-    "processed_at",
-    "done_at",
-    "closed_at",
-    "resolved_at",
-    "executed_at",
-    "delivered_at",
-    "sent_at",
-    "finished",
-    "completed",
-    "ended",
-    "finish_time",
-    "end_time",
-    "finalized_at",
-];
-/// Names of the column with the time of the beginning.
-const STARTS: [&str; 9] = [
-    "started_at",
-    "attempted_at",
-    "began_at",
-    "start_time",
-    "started",
-    "run_at",
-    "created_at",
-    "inserted_at",
-    "enqueued_at",
-];
-/// Names of times at which something happened once.
-const EVENTS: [&str; 11] = [
-    "occurred_at",
-    "happened_at",
-    "event_time",
-    "time",
-    "timestamp",
-    "ts",
-    "logged_at",
-    "recorded_at",
-    "created_at",
-    "inserted_at",
-    "updated_at",
-];
-/// Names of the column that says that a row is finished.
-const FLAGS: [&str; 6] = ["done", "finished", "completed", "processed", "is_done", "is_finished"];
 /// Bounds, in seconds, where there is nothing to go by.
 const SECONDS: [f64; 9] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
 /// More labels are seldom wanted.
@@ -112,8 +27,8 @@ pub struct Draft {
 
 /// How it is known that a row is finished.
 enum Done<'a> {
-    /// By its state, of which these are the unfinished ones.
-    State(&'a Column, Vec<String>),
+    /// By its state.
+    State(&'a Column),
     /// By the time of its end.
     Ended(&'a Column),
     /// By a flag.
@@ -132,13 +47,14 @@ impl Draft {
         draft.key(table, key);
         used.extend(key);
 
-        let time = |names: &[&str]| names.iter().find_map(|name| table.named(&[name]).filter(|c| is_time(c)));
         let state = table.named(&STATES).filter(|c| c.kind == Kind::Text);
-        let ended = time(&ENDS);
+        let ended = time(table, &ENDS);
         let flag = table.named(&FLAGS).filter(|c| c.kind == Kind::Boolean);
         let done = match (state, ended, flag) {
-            (Some(state), _, _) => Done::State(state, open_values(state)),
-            (None, Some(ended), _) if !ended.not_null => Done::Ended(ended),
+            (Some(state), None, _) => Done::State(state),
+            (Some(state), Some(_), _) if state.values.iter().any(is_open) => Done::State(state),
+            (_, Some(ended), _) if !ended.not_null => Done::Ended(ended),
+            (Some(state), _, _) => Done::State(state),
             (None, _, Some(flag)) => Done::Flag(flag),
             _ => Done::Always,
         };
@@ -146,14 +62,13 @@ impl Draft {
         let updated = table.named(&["updated_at"]).filter(|c| is_time(c));
         let at = match (&done, ended) {
             (Done::Always, Some(ended)) => Some(ended),
-            (Done::Always, None) => time(&EVENTS).or_else(any_time),
+            (Done::Always, None) => time(table, &EVENTS).or_else(any_time),
             (_, Some(ended)) => Some(ended),
-            (_, None) => updated.or_else(|| time(&EVENTS)).or_else(any_time),
+            (_, None) => updated.or_else(|| time(table, &EVENTS)).or_else(any_time),
         };
-        let start = ended.and_then(|ended| time(&STARTS).filter(|start| start.name != ended.name));
 
         let mut columns: Vec<String> = Vec::new();
-        let key_sql = key.map_or("…".to_owned(), |key| format!("t.{}", ident(&key.name)));
+        let key_sql = key.map_or("…".to_owned(), own);
         columns.push(format!("{key_sql} AS id"));
         columns.push(format!("{} AS done", done.sql()));
         used.extend(done.column());
@@ -168,7 +83,8 @@ impl Draft {
         used.extend(at);
         let state_label = state.map(|state| label(&state.name));
         if let (Some(state), Some(label)) = (state, &state_label) {
-            columns.push(format!("t.{} AS {label}", ident(&state.name)));
+            columns.push(format!("{} AS {label}", own(state)));
+            used.push(state);
         }
         let is_used = |column: &Column, used: &[&Column]| used.iter().any(|other| other.name == column.name);
         let is_label = |column: &&Column| {
@@ -179,11 +95,12 @@ impl Draft {
                 && !is_used(column, &used)
         };
         let labels: Vec<&Column> = table.columns.iter().filter(is_label).take(LABELS).collect();
-        columns.extend(labels.iter().map(|column| format!("t.{} AS {}", ident(&column.name), label(&column.name))));
+        columns.extend(labels.iter().map(|column| format!("{} AS {}", own(column), label(&column.name))));
         used.extend(&labels);
-        if let (Some(start), Some(ended)) = (start, ended) {
-            columns.push(format!("extract(epoch FROM {} - {}) AS duration_seconds", instant(ended), instant(start)));
-            used.extend([start, ended]);
+        let span = span(table);
+        if let Some((start, end)) = span {
+            columns.push(format!("{} AS duration_seconds", duration(start, end)));
+            used.extend([start, end]);
         }
         let sums = |column: &&Column| {
             matches!(column.kind, Kind::Integer | Kind::Number | Kind::Interval)
@@ -195,17 +112,17 @@ impl Draft {
                 && !is_used(column, &used)
         };
         let values: Vec<&Column> = table.columns.iter().filter(sums).collect();
-        columns.extend(values.iter().map(|column| format!("t.{} AS {}", ident(&column.name), value(column))));
+        columns.extend(values.iter().map(|column| format!("{} AS {}", own(column), value(column))));
         used.extend(&values);
 
         draft.sql = format!(
             "-- One row per row of {0}: \"id\" identifies it, \"done\" says that it is finished and can be counted, \"at\" says\n\
-             -- when that was. No WHERE: what is not finished is watched until it is, and what must not count is left out by\n\
-             -- count_if in the TOML. Paste it into psql to see what the exporter sees.\nSELECT\n  {1}\nFROM {0} AS t\n",
+             -- when that was. Every state that is not the end must be named. No WHERE: what is not finished is watched until it is,\n\
+             -- and what must not count is left out by count_if in the TOML. Paste it into psql to see what the exporter sees.\nSELECT\n  {1}\nFROM {0} AS t\n",
             table.qualified,
             columns.join(",\n  ")
         );
-        draft.toml(table, key, &done, state_label.as_deref(), &labels, &values, start.is_some(), at);
+        draft.toml(table, key, &done, state_label.as_deref(), &labels, &values, span.is_some(), at);
         draft.grant(table, key, &used);
         draft
     }
@@ -270,7 +187,7 @@ impl Draft {
         text +=
             &format!("\n[[counter]]\nname = \"{name}_total\"\nhelp = {}\n", toml(&format!("{what} of {qualified}.")));
         let (open, ended): (Vec<String>, Vec<String>) = match done {
-            Done::State(state, open) => state.values.iter().cloned().partition(|value| open.contains(value)),
+            Done::State(state) => state.values.iter().cloned().partition(is_open),
             _ => (Vec::new(), Vec::new()),
         };
         if let Some(state) = state {
@@ -282,13 +199,13 @@ impl Draft {
         if has_duration {
             text += &format!(
                 "\n[[histogram]]\nname = \"{name}_duration_seconds\"\nhelp = {}\nunit = \"seconds\"\nvalue = \"duration_seconds\"\n\
-                 # The command buckets suggests others from the values that there are.\nbuckets = [{}]\n",
+                 buckets = [{}]\n",
                 toml(&format!("Time from the start to the end of rows of {qualified}.")),
-                numbers(&SECONDS)
+                numbers(&bounds(&table.durations, false))
             );
         }
         for column in values {
-            let (of, bounds) = (value(column), column.numbers.suggest(0, column.kind == Kind::Integer, f64::MAX));
+            let (of, bounds) = (value(column), bounds(&column.numbers, column.kind == Kind::Integer));
             text += &format!(
                 "\n[[histogram]]\nname = \"{name}_{of}\"\nhelp = {}\nvalue = \"{of}\"\nbuckets = [{}]\n",
                 toml(&format!("{} of finished rows of {qualified}.", column.name)),
@@ -332,33 +249,45 @@ impl Draft {
 impl Done<'_> {
     fn sql(&self) -> String {
         match self {
-            Self::State(state, open) => {
-                let open: Vec<String> = open.iter().map(|value| literal(value)).collect();
-                format!("t.{}::text NOT IN ({})", ident(&state.name), open.join(", "))
+            Self::State(state) => {
+                let mut open: Vec<&str> =
+                    state.values.iter().filter(|value| is_open(value)).map(String::as_str).collect();
+                // Not all that a text can be need be there now.
+                let common = COMMON.iter().filter(|_| !state.is_enum || open.is_empty());
+                let more: Vec<&str> = common.copied().filter(|word| !open.contains(word)).collect();
+                open.extend(more);
+                let open: Vec<String> = open.into_iter().map(literal).collect();
+                format!("{}::text NOT IN ({})", own(state), open.join(", "))
             }
-            Self::Ended(ended) => format!("t.{} IS NOT NULL", ident(&ended.name)),
-            Self::Flag(flag) => format!("t.{}", ident(&flag.name)),
+            Self::Ended(ended) => format!("{} IS NOT NULL", own(ended)),
+            Self::Flag(flag) => own(flag),
             Self::Always => "true".to_owned(),
         }
     }
 
     fn column(&self) -> Option<&Column> {
         match self {
-            Self::State(column, _) | Self::Ended(column) | Self::Flag(column) => Some(column),
+            Self::State(column) | Self::Ended(column) | Self::Flag(column) => Some(column),
             Self::Always => None,
         }
     }
 }
 
-/// The values of a state that are not the end; those that it often has when none of its values are known.
-fn open_values(state: &Column) -> Vec<String> {
-    let known: Vec<String> =
-        state.values.iter().filter(|value| OPEN.contains(&value.to_lowercase().as_str())).cloned().collect();
-    if known.is_empty() {
-        OPEN[..5].iter().chain(&["waiting", "scheduled"]).map(|s| (*s).to_owned()).collect()
-    } else {
-        known
-    }
+/// The first of these columns that is a time.
+fn time<'a>(table: &'a Table, names: &[&str]) -> Option<&'a Column> {
+    names.iter().find_map(|name| table.named(&[name]).filter(|column| is_time(column)))
+}
+
+/// The columns with the beginning and the end of what a row stands for.
+pub fn span(table: &Table) -> Option<(&Column, &Column)> {
+    let end = time(table, &ENDS)?;
+    Some((time(table, &STARTS).filter(|start| start.name != end.name)?, end))
+}
+
+/// The seconds between two times of a row `t`. Infinite times cannot be subtracted, but their seconds can.
+pub fn duration(start: &Column, end: &Column) -> String {
+    let show = if start.kind == end.kind { own } else { instant };
+    format!("extract(epoch FROM {}) - extract(epoch FROM {})", show(end), show(start))
 }
 
 fn is_time(column: &Column) -> bool {
@@ -368,7 +297,14 @@ fn is_time(column: &Column) -> bool {
 /// A time with its zone. Times without one are taken for UTC.
 fn instant(column: &Column) -> String {
     let zone = if column.kind == Kind::LocalTime { " AT TIME ZONE 'UTC'" } else { "" };
-    format!("t.{}{zone}", ident(&column.name))
+    format!("{}{zone}", own(column))
+}
+
+/// A column of the table, which the SELECT calls `t`.
+fn own(column: &Column) -> String {
+    let name = &column.name;
+    let is_plain = *name == word(name) && !name.starts_with(|c: char| c.is_ascii_digit());
+    format!("t.{}", if is_plain { name.clone() } else { ident(name) })
 }
 
 /// The name of a value column.
@@ -377,24 +313,10 @@ fn value(column: &Column) -> String {
     if column.kind == Kind::Interval && !name.ends_with("_seconds") { format!("{name}_seconds") } else { name }
 }
 
-/// The name of a column as a label, which none of the columns that every source has, nor of Prometheus' labels, has.
-fn label(name: &str) -> String {
-    let word = word(name);
-    let taken = ["id", "done", "at", "le", "job", "instance", "duration_seconds"];
-    if taken.contains(&word.as_str()) || word.starts_with("__") { format!("of_{word}") } else { word }
-}
-
-/// The beginning of the names of metrics.
-fn metric(name: &str) -> String {
-    let taken = ["rsolv_exporter", "process", "scrape"].iter().any(|prefix| name.starts_with(prefix));
-    if taken || name == "up" { format!("table_{name}") } else { name.to_owned() }
-}
-
-/// A name with nothing but small letters, digits and `_`.
-fn word(name: &str) -> String {
-    let small = name.to_lowercase();
-    let word: String = small.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    if word.starts_with(|c: char| c.is_ascii_digit()) { format!("_{word}") } else { word }
+/// Bounds that suit the values, or durations in general when there are none but 0.
+fn bounds(values: &Distribution, integer: bool) -> Vec<f64> {
+    let suggested = if values.max() > Some(0.0) { values.suggest(0, integer, f64::MAX) } else { Vec::new() };
+    if suggested.is_empty() { SECONDS.to_vec() } else { suggested }
 }
 
 fn numbers(bounds: &[f64]) -> String {

@@ -44,6 +44,8 @@ pub struct Column {
     pub kind: Kind,
     /// True if it is NOT NULL.
     pub not_null: bool,
+    /// True if its values are those of an enum, all of which are known.
+    pub is_enum: bool,
     /// True if it refers to another table.
     pub is_reference: bool,
     /// The sequence that it owns, if any.
@@ -52,6 +54,8 @@ pub struct Column {
     pub is_unique: bool,
     /// True if it is in the primary key.
     pub is_primary: bool,
+    /// True if the role may see its values.
+    pub is_readable: bool,
     /// Its values, the most frequent first, when they are known and few.
     pub values: Vec<String>,
     /// The numbers in it; empty when they are not known.
@@ -73,6 +77,10 @@ pub struct Table {
     pub role: String,
     /// Its columns in order.
     pub columns: Vec<Column>,
+    /// Seconds from the beginning to the end of the newest rows, where they are known.
+    pub durations: Distribution,
+    /// The newest rows, for FROM, as `t`; empty when the role may not see them.
+    newest: String,
 }
 
 impl Table {
@@ -98,8 +106,7 @@ impl Table {
         let text = |i| row.try_get::<_, String>(i).map_err(failed);
         let (name, schema, role, qualified) = (text(1)?, text(2)?, text(3)?, text(4)?);
         let oid: i64 = row.try_get(0).map_err(failed)?;
-        let mut table = Self { name, schema, qualified, role, columns: Vec::new() };
-        let mut readable = Vec::new();
+        let mut table = Self { name, schema, qualified, role, ..Self::default() };
         for row in session.rows(COLUMNS, &[(&oid, Type::INT8)]).await? {
             let text = |i| row.try_get::<_, String>(i).map_err(failed);
             let flag = |i| row.try_get::<_, Option<bool>>(i).map(Option::unwrap_or_default).map_err(failed);
@@ -109,27 +116,38 @@ impl Table {
                 kind: kind(&type_name, &text(2)?),
                 type_name,
                 not_null: flag(3)?,
+                is_enum: row.try_get::<_, Option<Vec<String>>>(8).map_err(failed)?.is_some(),
                 is_reference: flag(4)?,
                 sequence: row.try_get(5).map_err(failed)?,
                 is_unique: flag(6)?,
                 is_primary: flag(7)?,
+                is_readable: flag(9)?,
                 values: row.try_get::<_, Option<Vec<String>>>(8).map_err(failed)?.unwrap_or_default(),
                 numbers: Distribution::default(),
                 is_negative: false,
             });
-            readable.push(flag(9)?);
         }
         let order = table.key().filter(|key| key.is_unique).map(|key| format!(" ORDER BY {} DESC", ident(&key.name)));
-        let order = order.unwrap_or_default();
-        for (column, _) in table.columns.iter_mut().zip(readable).filter(|(_, readable)| *readable) {
-            let from = format!(
-                "FROM (SELECT {} AS value FROM {}{order} LIMIT {SAMPLE}) AS newest WHERE value IS NOT NULL",
-                ident(&column.name),
-                table.qualified
-            );
-            column.look(session, &from).await?;
+        let seen: Vec<String> = table.columns.iter().filter(|c| c.is_readable).map(|c| ident(&c.name)).collect();
+        if seen.is_empty() {
+            return Ok(table);
+        }
+        let (seen, order) = (seen.join(", "), order.unwrap_or_default());
+        table.newest = format!("(SELECT {seen} FROM {}{order} LIMIT {SAMPLE}) AS t", table.qualified);
+        for column in table.columns.iter_mut().filter(|column| column.is_readable) {
+            column.look(session, &table.newest).await?;
         }
         Ok(table)
+    }
+
+    /// Looks how long the newest rows took, by an expression for the seconds, whose columns the role may see; inside a
+    /// transaction.
+    ///
+    /// # Errors
+    /// Fails if the server does.
+    pub async fn measure(&mut self, session: &Session, seconds: &str) -> Result<(), Failure> {
+        self.durations = distribution(session, seconds, &self.newest).await?.0;
+        Ok(())
     }
 
     /// The column that identifies a row: a number of its own, or else what the primary key begins with.
@@ -149,11 +167,14 @@ impl Table {
 
 impl Column {
     /// Looks at the values in the newest rows.
-    async fn look(&mut self, session: &Session, from: &str) -> Result<(), Failure> {
+    async fn look(&mut self, session: &Session, newest: &str) -> Result<(), Failure> {
+        let own = format!("t.{}", ident(&self.name));
         match self.kind {
             Kind::Text | Kind::Boolean if self.values.is_empty() => {
-                let most = FEW + 1;
-                let statement = format!("SELECT value::text {from} GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {most}");
+                let statement = format!(
+                    "SELECT {own}::text FROM {newest} WHERE {own} IS NOT NULL GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {}",
+                    FEW + 1
+                );
                 let rows = session.rows(&statement, &[]).await?;
                 let values = rows.iter().map(|row| row.try_get::<_, Lossy>(0).map(|text| text.0));
                 let values: Vec<String> = values.collect::<Result<_, _>>().map_err(|e| Failure::of_query(&e))?;
@@ -161,24 +182,34 @@ impl Column {
                     self.values = values;
                 }
             }
-            Kind::Integer | Kind::Number | Kind::Interval if !self.is_primary && !self.is_reference => {
-                let number = if self.kind == Kind::Interval { "extract(epoch FROM value)" } else { "value" };
-                let statement = format!("SELECT {number}::float8, count(*) {from} GROUP BY 1");
-                for row in session.rows(&statement, &[]).await? {
-                    let failed = |e: tokio_postgres::Error| Failure::of_query(&e);
-                    let value: f64 = row.try_get(0).map_err(failed)?;
-                    let times: i64 = row.try_get(1).map_err(failed)?;
-                    if value >= 0.0 && value.is_finite() {
-                        self.numbers.add(value, times.unsigned_abs());
-                    } else {
-                        self.is_negative = true;
-                    }
-                }
+            Kind::Integer | Kind::Number if !self.is_primary && !self.is_reference => {
+                (self.numbers, self.is_negative) = distribution(session, &own, newest).await?;
+            }
+            Kind::Interval => {
+                let seconds = format!("extract(epoch FROM {own})");
+                (self.numbers, self.is_negative) = distribution(session, &seconds, newest).await?;
             }
             _ => {}
         }
         Ok(())
     }
+}
+
+/// How an expression is distributed, and whether it is below 0 somewhere.
+async fn distribution(session: &Session, number: &str, newest: &str) -> Result<(Distribution, bool), Failure> {
+    let statement =
+        format!("SELECT ({number})::float8, count(*) FROM {newest} WHERE ({number}) IS NOT NULL GROUP BY 1");
+    let (mut numbers, mut is_negative) = (Distribution::default(), false);
+    for row in session.rows(&statement, &[]).await? {
+        let failed = |e: tokio_postgres::Error| Failure::of_query(&e);
+        let value: f64 = row.try_get(0).map_err(failed)?;
+        let times: i64 = row.try_get(1).map_err(failed)?;
+        is_negative |= value < 0.0;
+        if value >= 0.0 && value.is_finite() {
+            numbers.add(value, times.unsigned_abs());
+        }
+    }
+    Ok((numbers, is_negative))
 }
 
 /// The columns of the table `$1`: name, type, category, NOT NULL, whether it refers to another table, the sequence that it

@@ -5,15 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::{Table, Value as Toml};
 
-use super::{Count, Kind, Metric, Problem, REQUIRED, Source, Sum, Value, lexer};
+use super::{Count, Kind, Metric, Problem, REQUIRED, Source, Sum, Value, lexer, names};
 
-/// PostgreSQL cuts longer names.
-const MAX_NAME_BYTES: usize = 63;
 /// PostgreSQL's statements have at most 1664 columns, some of which are the program's own.
 const MAX_WIDTH: usize = 1600;
-/// Names that Prometheus gives to series of its own.
-const PROMETHEUS: [&str; 4] = ["up", "ALERTS", "ALERTS_FOR_STATE", "target_info"];
-
 /// Sums of values up to this stay finite and exact enough, whatever the number of rows.
 const MAX_VALUE: f64 = 1e18;
 
@@ -208,65 +203,20 @@ impl Parser {
     }
 
     fn name(&mut self, kind: &str, key: &str, raw: &RawMetric) {
-        let key = format!("{key}.name");
-        let name = raw.name.as_str();
-        let letter = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
-        if !name.starts_with(letter) || !name.chars().all(|c| letter(c) || c.is_ascii_digit()) {
-            self.problem(&key, "is not a valid metric name: letters, digits, '_' and ':', not starting with a digit");
-        }
-        if ["rsolv_exporter_", "process_"].iter().any(|p| name.starts_with(p)) {
-            self.problem(&key, "rsolv_exporter_ and process_ are for the exporter's own metrics");
-        }
-        if PROMETHEUS.contains(&name) || name.starts_with("scrape_") {
-            self.problem(&key, "is a name that Prometheus gives to series of its own");
-        }
-        if (kind == "counter") != name.ends_with("_total") {
-            self.problem(
-                &key,
-                if kind == "counter" { "a counter ends in _total" } else { "only a counter ends in _total" },
-            );
-        }
-        if let Some(suffix) = ["_bucket", "_count", "_sum", "_created", "_info"].iter().find(|s| name.ends_with(**s)) {
-            self.problem(&key, format!("may not end in {suffix}, which has a meaning of its own"));
-        }
-        let base = name.strip_suffix("_total").unwrap_or(name);
-        if raw.unit.as_ref().is_some_and(|unit| !base.ends_with(&format!("_{unit}"))) {
-            self.problem(&key, "does not end in its unit");
+        for problem in names::metric(kind, &raw.name, raw.unit.as_deref()) {
+            self.problem(&format!("{key}.name"), problem);
         }
         if raw.help.trim().is_empty() {
-            self.problem(&key.replace(".name", ".help"), "is empty");
+            self.problem(&format!("{key}.help"), "is empty");
         }
     }
 
     fn labels(&mut self, key: &str, labels: &[String]) {
         for (i, label) in labels.iter().enumerate() {
-            self.label(key, label);
+            names::label(label).into_iter().for_each(|problem| self.problem(key, problem));
             if labels[..i].iter().filter(|earlier| *earlier == label).count() == 1 {
                 self.problem(key, format!("\"{label}\" is there twice"));
             }
-        }
-    }
-
-    fn label(&mut self, key: &str, label: &str) {
-        let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
-        if !label.starts_with(letter)
-            || !label.chars().all(|c| letter(c) || c.is_ascii_digit())
-            || label.starts_with("__")
-            || label == "le"
-        {
-            self.problem(
-                key,
-                format!("\"{label}\" is not a valid label name: letters, digits and '_', not \"le\" or \"__…\""),
-            );
-        }
-        if label.len() > MAX_NAME_BYTES {
-            self.problem(
-                key,
-                format!("\"{label}\" is longer than a column's name in PostgreSQL ({MAX_NAME_BYTES} bytes)"),
-            );
-        }
-        if REQUIRED.contains(&label) {
-            self.problem(key, format!("\"{label}\" is not a label column"));
         }
     }
 
@@ -360,24 +310,6 @@ impl Parser {
                 |v: &String| all.iter().map(|c| [c.as_slice(), std::slice::from_ref(v)].concat()).collect::<Vec<_>>();
             list.iter().flat_map(with).collect()
         });
-    }
-}
-
-/// No two families may claim one name, within a file or between files.
-pub fn check_names(sources: &[Source], dir: &str, problems: &mut Vec<Problem>) {
-    let mut owners: BTreeMap<String, String> = BTreeMap::new();
-    for source in sources {
-        for metric in &source.metrics {
-            let file = format!("{dir}/{}.toml", source.name);
-            let key = format!("{} {}.name", metric.kind.type_name(), metric.name);
-            let base = metric.name.strip_suffix("_total").unwrap_or(&metric.name);
-            let parts: &[&str] =
-                if matches!(metric.kind, Kind::Histogram { .. }) { &["", "_bucket", "_count", "_sum"] } else { &[""] };
-            let taken = parts.iter().filter_map(|part| owners.insert(format!("{base}{part}"), file.clone()));
-            if let Some(owner) = taken.last() {
-                problems.push(Problem { file, key, message: format!("the name is taken already, in {owner}") });
-            }
-        }
     }
 }
 

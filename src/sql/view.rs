@@ -1,6 +1,7 @@
 //! The rows of a source as the exporter sees them: labels as they are exported, values only where they are valid.
 
-use super::{Columns, SPACE, condition, ident, literal, named, own, valid, valid_number, why};
+use super::value::{valid_number, why};
+use super::{Columns, SPACE, condition, ident, literal, named, own, valid};
 use crate::ledger::{Labels, MAX_LABEL_BYTES, OVERFLOW};
 use crate::source::{Source, Value};
 

@@ -90,6 +90,13 @@ async fn tables_of_every_kind_are_good_or_explained() {
         ("seen", "CREATE TABLE hidden (id serial PRIMARY KEY, state text); CREATE VIEW seen AS TABLE hidden", None),
         ("tokens", "CREATE TABLE tokens (id uuid PRIMARY KEY, status text)", Some("doc/definitions.md")),
         ("pairs", "CREATE TABLE pairs (job_id bigint, attempt int, state text, PRIMARY KEY (job_id, attempt))", Some("has no unique index of its own")),
+        (
+            "odd",
+            "CREATE TABLE odd (id serial PRIMARY KEY, status text, started_at timestamptz, finished_at timestamp, \"Type\" text);
+             INSERT INTO odd (status, started_at, finished_at, \"Type\") VALUES ('Running', now(), NULL, 'a'),
+               ('ok', '-infinity', 'infinity', 'a'), ('ok', NULL, now(), 'b'), ('ok', 'infinity', 'infinity', NULL)",
+            None,
+        ),
         ("bare", "CREATE TABLE bare (note text)", Some("bare.sql")),
     ] {
         db.batch(table).await;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Findings;
 use crate::source::Source;
 use crate::source::lexer::{Token, tokens};
-use crate::sql::KEY_MARK;
+use crate::sql::key::MARK;
 
 /// The parts of a plan that are conditions on rows.
 const CONDITIONS: [&str; 7] =
@@ -48,7 +48,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Reads the plan of [`crate::sql::key_plan`].
+    /// Reads the plan of [`crate::sql::key::plan`].
     pub fn of(plan: &Value) -> Self {
         let mut shape = Self { done: plan["Output"][1].as_str().unwrap_or_default().to_owned(), ..Self::default() };
         shape.walk(plan, &mut Vec::new());
@@ -60,7 +60,7 @@ impl Shape {
             self.functions.extend(functions(condition));
         }
         path.push(node);
-        let condition = CONDITIONS.iter().find(|key| node[**key].as_str().is_some_and(|text| text.contains(KEY_MARK)));
+        let condition = CONDITIONS.iter().find(|key| node[**key].as_str().is_some_and(|text| text.contains(MARK)));
         if let Some(condition) = condition {
             self.key(node, condition, path);
         }

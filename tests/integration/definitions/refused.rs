@@ -1,6 +1,7 @@
 //! Definitions that would count wrongly, which only the database can tell: `check` says why, and `serve` counts nothing.
 
 use super::{own, run, shown};
+use crate::fixture::psql;
 use crate::support::database::Database;
 use crate::support::exporter::Exporter;
 
@@ -154,4 +155,25 @@ async fn a_refused_source_is_down_and_says_why_until_it_is_mended() {
     assert!(exporter.log().contains("has no unique index of its own"), "{}", exporter.log());
     db.batch("ALTER TABLE jobs ADD PRIMARY KEY (id)").await;
     exporter.wait_for("the count", |metrics| metrics.sum("x_total", &[]) == 1.0).await;
+}
+
+/// The steps of doc/definitions.md, in psql.
+#[tokio::test]
+async fn a_table_with_a_uuid_is_counted_after_the_documented_steps() {
+    let db = Database::new().await;
+    db.batch(
+        "CREATE TABLE jobs (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), state text NOT NULL);
+         INSERT INTO jobs (state) SELECT 'done' FROM generate_series(1, 100)",
+    )
+    .await;
+    let document = include_str!("../../../doc/definitions.md");
+    let steps = document.split("```sql\n").find(|block| block.starts_with("CREATE SEQUENCE")).expect("the steps");
+    psql(&db.url(), steps.split("```").next().unwrap_or_default()).await;
+    let toml = format!("sequence = \"jobs_event_id_seq\"\n{TOML}");
+    let queries = own("SELECT event_id AS id, state = 'done' AS done, now() AS at, state AS s FROM jobs", &toml);
+    let (code, text) = run(&db, &queries, &["check"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    db.batch("INSERT INTO jobs (state) VALUES ('done')").await;
+    let (_, text) = run(&db, &queries, &["once"]).await;
+    assert!(text.contains("\nx_total{s=\"done\"} 101\n"), "{text}");
 }
