@@ -7,6 +7,7 @@ mod columns;
 mod plan;
 
 use serde_json::Value;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 pub use columns::{column, missing_columns, unambiguous};
@@ -106,46 +107,39 @@ async fn examine_key(
     ];
     let parameters: Vec<Parameter<'_>> = lists.iter().map(|list| (list as _, Type::TEXT_ARRAY)).collect();
     let rows = session.rows(key::indexes(), &parameters).await?;
+    let indexed = rows.iter().map(Indexed::read).collect::<Result<Vec<_>, _>>().map_err(|e| Failure::of_query(&e))?;
     let mut roots: Vec<String> = Vec::new();
-    for row in &rows {
-        let read = || -> Result<(i64, String, bool, Option<bool>, Option<String>), tokio_postgres::Error> {
-            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
-        };
-        let (place, root, unique, not_null, sequence) = read().map_err(|e| Failure::of_query(&e))?;
+    for Indexed { place, root, unique, not_null, sequence } in indexed {
         let Some(key) = usize::try_from(place - 1).ok().and_then(|place| shape.keys.get(place)) else { continue };
-        if roots.contains(&root) {
-            continue;
-        }
         let expression = key.expression();
-        if !unique {
-            findings.problems.push(format!(
-                "{file}: \"id\" ({expression} of {root}) has no unique index of its own, so that two rows can have one \
-                 id, of which only the first would be counted: select the primary key, or a column that is unique by itself \
+        let problem = if !unique {
+            Some(format!(
+                "has no unique index of its own, so that two rows can have one id, of which only the first would be \
+                 counted: select the primary key, or a column that is unique by itself \
                  (CREATE UNIQUE INDEX CONCURRENTLY ON {root} ({expression}))"
-            ));
+            ))
         } else if not_null == Some(false) {
-            findings.problems.push(format!(
-                "{file}: \"id\" ({expression} of {root}) can be NULL, and such rows are never counted: \
-                 ALTER TABLE {root} ALTER COLUMN {expression} SET NOT NULL"
-            ));
-        } else if not_null.is_none() {
-            // An index finds it out at once.
-            let null =
-                format!("SELECT EXISTS (SELECT FROM (\n{}\n) AS execution WHERE execution.id IS NULL)", source.sql);
-            if session.one(&null).await?.try_get::<_, bool>(0).map_err(|e| Failure::of_query(&e))? {
-                findings.problems.push(format!(
-                    "{file}: there are rows whose \"id\" ({expression} of {root}) is NULL, which are never counted"
-                ));
-            }
-        }
+            Some(format!(
+                "can be NULL, and such rows are never counted: ALTER TABLE {root} ALTER COLUMN {expression} SET NOT NULL"
+            ))
+        } else if not_null.is_none() && !roots.contains(&root) && has_null(session, source).await? {
+            Some("is NULL in some rows, which are never counted".to_owned())
+        } else if plan::is_optional(everything, key) {
+            Some(
+                "is of a table that is joined so that it can be missing: rows without it have no id and are never \
+                 counted. Begin FROM with the table whose rows are counted, and LEFT JOIN the others"
+                    .to_owned(),
+            )
+        } else {
+            None
+        };
+        let problem = problem.map(|problem| format!("{file}: \"id\" ({expression} of {root}) {problem}"));
+        // Of many partitions, one tells.
+        findings.problems.extend(problem.filter(|problem| !findings.problems.contains(problem)));
         findings.sequence = findings.sequence.take().or(sequence);
-        if plan::is_optional(everything, key) {
-            findings.problems.push(format!(
-                "{file}: \"id\" is of {root}, which is joined so that it can be missing: rows without it have no id and \
-                 are never counted. Begin FROM with the table whose rows are counted, and LEFT JOIN the others"
-            ));
+        if !roots.contains(&root) {
+            roots.push(root);
         }
-        roots.push(root);
     }
     if roots.len() > 1 {
         findings.problems.push(format!(
@@ -155,4 +149,31 @@ async fn examine_key(
         ));
     }
     Ok(())
+}
+
+/// A row of [`key::indexes`].
+struct Indexed {
+    place: i64,
+    root: String,
+    unique: bool,
+    not_null: Option<bool>,
+    sequence: Option<String>,
+}
+
+impl Indexed {
+    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            place: row.try_get(0)?,
+            root: row.try_get(1)?,
+            unique: row.try_get(2)?,
+            not_null: row.try_get(3)?,
+            sequence: row.try_get(4)?,
+        })
+    }
+}
+
+/// Whether an `id` is NULL, where no catalog says that it cannot be; an index finds it out at once.
+async fn has_null(session: &Session, source: &Source) -> Result<bool, Failure> {
+    let null = format!("SELECT EXISTS (SELECT FROM (\n{}\n) AS execution WHERE execution.id IS NULL)", source.sql);
+    session.one(&null).await?.try_get(0).map_err(|e| Failure::of_query(&e))
 }

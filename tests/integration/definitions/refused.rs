@@ -43,7 +43,7 @@ async fn what_would_count_wrongly_is_refused_by_check_and_by_serve() {
         (format!("SELECT DISTINCT ON (kind) id, {finished} FROM jobs ORDER BY kind, id DESC"), "GROUP BY, DISTINCT"),
         (format!("SELECT DISTINCT id, {finished} FROM jobs"), "GROUP BY, DISTINCT"),
         (format!("SELECT id, {finished} FROM jobs EXCEPT SELECT id, {finished} FROM archived"), "GROUP BY, DISTINCT, UNION"),
-        (format!("SELECT max(id) AS id, true AS done, max(ended) AS at, kind AS s FROM jobs GROUP BY kind"), "GROUP BY, DISTINCT"),
+        ("SELECT max(id) AS id, true AS done, max(ended) AS at, kind AS s FROM jobs GROUP BY kind".into(), "GROUP BY, DISTINCT"),
         (format!("SELECT id, {finished}, row_number() OVER (PARTITION BY kind ORDER BY id) AS r FROM jobs"), "a window function (OVER)"),
         (format!("SELECT row_number() OVER () AS id, {finished} FROM jobs"), "a window function (OVER)"),
         (format!("SELECT id, {finished}, generate_series(1, 2) AS r FROM jobs"), "returns several rows"),
@@ -59,7 +59,7 @@ async fn what_would_count_wrongly_is_refused_by_check_and_by_serve() {
         (format!("SELECT optional AS id, {finished} FROM jobs"), "\"id\" (optional of jobs) can be NULL"),
         (format!("SELECT id + 1 AS id, {finished} FROM jobs"), "has no unique index of its own"),
         ("SELECT job_id AS id, state = 'done' AS done, now() AS at, state AS s FROM attempts".into(), "\"id\" (job_id of attempts) has no unique index of its own"),
-        ("SELECT j.id, a.state = 'done' AS done, now() AS at, a.state AS s FROM attempts AS a LEFT JOIN jobs AS j ON j.id = a.job_id".into(), "is of jobs, which is joined so that it can be missing"),
+        ("SELECT j.id, a.state = 'done' AS done, now() AS at, a.state AS s FROM attempts AS a LEFT JOIN jobs AS j ON j.id = a.job_id".into(), "is of a table that is joined so that it can be missing"),
         ("SELECT uuid AS id, true AS done, ended AS at, state AS s FROM jobs".into(), "\"id\" is uuid"),
     ];
     cases.push((
@@ -138,7 +138,7 @@ async fn keys_that_are_null_behind_an_expression_are_found() {
     db.batch("INSERT INTO documents VALUES ('{\"n\": 1}'), ('{}')").await;
     let sql = "SELECT (data ->> 'n')::bigint AS id, true AS done, now() AS at, 'a' AS s FROM documents";
     let (code, text) = run(&db, &own(sql, TOML), &["check"]).await;
-    assert!(code == Some(1) && text.contains("is NULL, which are never counted"), "{text}");
+    assert!(code == Some(1) && text.contains("is NULL in some rows, which are never counted"), "{text}");
 }
 
 #[tokio::test]
