@@ -11,7 +11,7 @@
 //! | [`source`] | an event table: a SELECT and the metrics over its columns, checked | reads files |
 //! | [`sql`] | composes the statements around the SELECT | pure |
 //! | [`selector`], [`question`] | PromQL selectors, and which metric and rows they mean | pure |
-//! | [`db`] | one connection, one read-only transaction a poll, rows into own types, failures into reasons | PostgreSQL |
+//! | [`db`] | one connection, one read-only transaction a poll, definitions against the catalog, rows into own types, failures into reasons | PostgreSQL |
 //! | [`ledger`] | what has been counted; totals that only grow | pure |
 //! | [`poll`], [`backoff`] | the loop: read, count, publish; waiting after failures | through [`db`] |
 //! | [`state`] | the ledgers on disk | the state file |

@@ -16,7 +16,7 @@ pub enum Reason {
     Tls,
     /// The role may not read something.
     Privilege,
-    /// A database, table, column or function does not exist.
+    /// A database, table, column or function does not exist, or the SELECT is not what its definition needs.
     Missing,
     /// A step took too long.
     Timeout,
