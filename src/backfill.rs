@@ -205,7 +205,7 @@ impl Reader<'_> {
             for (values, cell) in &totals.cells {
                 let labels = set.iter().chain(by.iter().map(|&i| &values[i])).cloned().collect();
                 let counts = layout.counts.iter().map(|&i| i64::try_from(cell.counts[i]).unwrap_or(i64::MAX));
-                add(labels, counts.collect(), layout.sums.iter().map(|&i| cell.sums[i]).collect());
+                add(labels, counts.collect(), layout.sums.iter().map(|&i| cell.sums[i].to_f64()).collect());
             }
         }
         let statement = layout.totals(self.columns, gone::sets(Some(ledger)), &gone::counted(ledger));

@@ -13,7 +13,7 @@ pub use report::{Clock, Line, Report};
 
 use crate::config::Settings;
 use crate::db::{Failure, Opening, Reason, Session, definition};
-use crate::ledger::Probe;
+use crate::ledger::frontier::ReadPlan;
 use crate::source::Source;
 use crate::sql;
 
@@ -45,7 +45,7 @@ pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
 
 async fn server(report: &mut Report, session: &Session) -> Result<(), Failure> {
     let before = now();
-    let Opening { position, clock } = session.begin().await?;
+    let Opening { position, clock, .. } = session.begin().await?;
     let after = now();
     let difference =
         Clock { ahead_seconds: clock - (before + after) / 2.0, uncertainty_seconds: (after - before) / 2.0 };
@@ -134,12 +134,12 @@ async fn try_source(
             None
         }
     };
-    let probe = Probe { above, limit: SAMPLE as usize, ..Probe::default() };
-    let groups = session.answer(source, &columns, &probe).await?;
-    let mut sample = sample::of_groups(source, &probe, groups, settings.series.limit)?;
+    let read = ReadPlan::above(above, SAMPLE as usize);
+    let groups = session.answer(source, &columns, &read).await?;
+    let mut sample = sample::of_groups(source, &read, groups, settings.series.limit)?;
     let Some(lowest) = lowest else { return Ok(Vec::new()) };
     sample.rejected = sample::rejected(session, source, &columns, lowest).await?;
-    let plan = plan::plan(session, source, &columns, &probe).await?;
+    let plan = plan::plan(session, source, &columns, &read).await?;
     warn(report, source, &plan, &sample);
     line.plan = Some(plan);
     line.sample = Some(sample);

@@ -9,4 +9,4 @@ mod tls;
 
 pub use connect::Target;
 pub use failure::{Failure, Reason};
-pub use session::{Lossy, Opening, Parameter, Position, Session, Timeouts, in_file};
+pub use session::{Lossy, Opening, Parameter, Position, ServerId, Session, Timeouts, in_file};

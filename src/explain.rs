@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::config::Settings;
 use crate::db::Failure;
 use crate::gone::{self, Ledgers};
-use crate::ledger::{Ledger, OVERFLOW, Probe};
+use crate::ledger::{Ledger, OVERFLOW};
 use crate::poll::FIRST_LIMIT;
 use crate::question::Question;
 use crate::source::{Kind, Source};
@@ -27,14 +27,14 @@ pub async fn run(
 /// The transaction of a poll: of the next one with these ledgers, or of the first one without.
 async fn poll(settings: &Settings, sources: &[Source], ledgers: &Ledgers) -> Result<String, Failure> {
     let session = settings.target.connect().await?;
-    let clock = session.begin().await?.clock;
+    session.begin().await?;
     let mut text = settings.target.timeouts().opening().replace("; ", ";\n") + ";\n\n";
     for source in sources {
         let columns = session.describe(source).await?;
         let empty = Ledger::new(source.shape(settings.series.limit));
         let ledger = ledgers.of(&session, source).await?.unwrap_or(&empty);
-        let probe: Probe = ledger.probe((clock * 1000.0) as i64, FIRST_LIMIT);
-        let _ = writeln!(text, "-- {}\n{};\n", source.name, sql::poll_filled_in(source, &columns, &probe));
+        let plan = ledger.frontier().plan_all(FIRST_LIMIT);
+        let _ = writeln!(text, "-- {}\n{};\n", source.name, sql::poll_filled_in(source, &columns, &plan));
     }
     session.end().await?;
     Ok(text + "COMMIT;\n")

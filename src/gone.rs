@@ -6,6 +6,7 @@ use tokio_postgres::types::Type;
 
 use crate::config::Settings;
 use crate::db::{Failure, Parameter, Reason, Session};
+use crate::ledger::decimal::Decimal;
 use crate::ledger::{Labels, Ledger, OVERFLOW};
 use crate::poll::is_other;
 use crate::question::{Part, Question};
@@ -106,14 +107,8 @@ pub fn sets(ledger: Option<&Ledger>) -> Option<Vec<&Labels>> {
 /// The condition that the ledger has counted the row with an `id` if it is done: not above its largest id, in no gap and
 /// not open when it was last seen.
 pub fn counted(ledger: &Ledger) -> String {
-    let Some(high) = ledger.high() else { return "false".to_owned() };
-    let mut probe = ledger.probe(0, 0);
-    // The gaps that were given up, too.
-    ledger.audit(&mut probe, i64::MAX, 0);
-    let open = probe.open.into_iter().map(|id| (id, id));
-    let gaps = ledger.gaps().iter().map(|gap| (gap.lo, gap.hi));
-    let mut ranges: Vec<(i64, i64)> = gaps.chain(probe.audit).chain(open).collect();
-    ranges.sort_unstable();
+    let Some(high) = ledger.frontier().high() else { return "false".to_owned() };
+    let ranges = ledger.frontier().uncounted();
     // An id is in one of the ranges when an odd number of these bounds is not above it: a binary search.
     let bounds = ranges.iter().flat_map(|(lo, hi)| [Some(*lo), hi.checked_add(1)]).flatten();
     let bounds: Vec<String> = bounds.map(|id| id.to_string()).collect();
@@ -189,10 +184,15 @@ fn label<'a>(question: &Question, name: &str, set: &'a Labels, by: &'a Labels) -
 }
 
 /// What the measures of a cell say about the part of the metric that is asked for, by bucket.
-fn samples<'a>(question: &Question, bounds: &'a [(String, f64)], counts: &[u64], sums: &[f64]) -> Vec<(&'a str, f64)> {
+fn samples<'a>(
+    question: &Question,
+    bounds: &'a [(String, f64)],
+    counts: &[u64],
+    sums: &[Decimal],
+) -> Vec<(&'a str, f64)> {
     match (&question.metric.kind, question.part) {
         (Kind::Rows(i), _) => vec![("", counts[*i] as f64)],
-        (Kind::Sum(i), _) | (Kind::Histogram { sum: i, .. }, Part::Sum) => vec![("", sums[*i])],
+        (Kind::Sum(i), _) | (Kind::Histogram { sum: i, .. }, Part::Sum) => vec![("", sums[*i].to_f64())],
         (Kind::Histogram { first, .. }, part) => {
             let counts = &counts[*first..first + bounds.len()];
             let below = |i: usize| if i == 0 { 0 } else { counts[i - 1] };

@@ -1,34 +1,40 @@
 //! What has been counted: a pure state machine that no input can make count a row twice or fall.
 //!
-//! For every source the ledger keeps totals per series, `high` (the largest id seen), the [`gaps`] (ids below `high`
-//! that no poll has seen) and the open ids (seen, not done). A poll asks the database for exactly what [`Ledger::probe`]
-//! names, and [`Ledger::apply`] takes the answer. A row is counted the first time it is seen done; from then on its id
-//! is above `high` never again, in no gap and not open, so it is never asked for again: nothing counts twice, nothing
-//! can fall, and edits and deletes of counted rows mean nothing. An id that a snapshot could not see yet stays in a
-//! gap, whatever the order in which transactions commit.
+//! Three parts, joined here: which rows next ([`frontier`]), which table is this ([`identity`]), and what has been
+//! counted ([`totals`]). One poll, in one snapshot of the database:
 //!
-//! Gaps that are given up after a while stay on a list that the self-check looks through from time to time: what turns
-//! up there after all is counted, late, and reported as drift. When the database starts its ids again ([`rewind`]) or is
-//! another one, everything is read once more, and no total falls.
+//! 1. [`Ledger::witnesses`] names counted rows to look at, and [`Ledger::judge`] takes what is there now: whether the
+//!    ids go on, or are handed out again from some id on.
+//! 2. [`Ledger::watch`] names the ids to look for: open, missing, handed out again. [`Ledger::sort`] says which of those
+//!    that are there are to be read.
+//! 3. [`Ledger::apply`] takes their rows and those of the tail. A row is counted the first time it is seen done; from
+//!    then on its id is never asked for again, so nothing counts twice, nothing can fall, and edits and deletes of
+//!    counted rows mean nothing.
 
-pub mod births;
-pub mod gaps;
+pub mod decimal;
+pub mod frontier;
+pub mod id_set;
+pub mod identity;
+pub mod missing;
 #[cfg(test)]
 mod model;
-pub mod rewind;
+pub mod recount;
 pub mod totals;
+pub mod zero_hold;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use births::Birth;
-use gaps::{Gap, Gaps};
-use rewind::Known;
+use decimal::Decimal;
+use frontier::{Frontier, ReadPlan, Sighting, Watch};
+use identity::{Evidence, Identity, Mark};
+use missing::Moment;
+use recount::Recount;
 pub use totals::{Cell, Labels, Set, Sets};
+pub use zero_hold::Birth;
 
-/// The value of every identifying label of the set into which sets above the limit are folded.
+/// The value of every label of a series into which rows above the limit are folded.
 pub const OVERFLOW: &str = "__overflow__";
 /// Label values are cut to this many bytes.
 pub const MAX_LABEL_BYTES: usize = 200;
@@ -44,37 +50,8 @@ pub struct Shape {
     pub values: usize,
     /// The combinations of the other labels that every set has from its birth.
     pub enumerated: Vec<Labels>,
-    /// The largest number of sets; later ones are folded into [`OVERFLOW`].
+    /// The largest number of sets, and of combinations of the other labels; later ones are folded into [`OVERFLOW`].
     pub limit: usize,
-}
-
-/// What a poll asks for: everything above `above`, the ranges, and the single ids.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Probe {
-    /// Rows with larger ids are new; `None` asks for every id there is.
-    pub above: Option<i64>,
-    /// The gaps to look into, inclusive, in order.
-    pub gaps: Vec<(i64, i64)>,
-    /// The open ids, in order.
-    pub open: Vec<i64>,
-    /// Ranges given up before, which the self-check looks into, inclusive, in order.
-    pub audit: Vec<(i64, i64)>,
-    /// Which rows have been counted before, under ids of the past.
-    pub known: Option<Known>,
-    /// At most this many rows are read of the tail and of each gap.
-    pub limit: usize,
-}
-
-impl Probe {
-    /// The same as inclusive ranges of ids, disjoint, the tail last.
-    pub fn ranges(&self) -> Vec<(i64, i64)> {
-        let open = self.open.iter().map(|&id| (id, id));
-        let tail = match self.above {
-            None => Some((i64::MIN, i64::MAX)),
-            Some(high) => high.checked_add(1).map(|lo| (lo, i64::MAX)),
-        };
-        self.gaps.iter().copied().chain(open).chain(self.audit.iter().copied()).chain(tail).collect()
-    }
 }
 
 /// Rows of one poll that share their labels and whether they are done, as the aggregate statement returns them.
@@ -84,20 +61,37 @@ pub struct Group {
     pub set: Labels,
     /// Values of the other labels.
     pub by: Labels,
+    /// Values of the labels of gauges of open rows.
+    pub open: Labels,
     /// Whether these rows are finished.
     pub done: bool,
-    /// True if they are not to be counted: they were before, see [`Probe::known`], or the source leaves them out.
+    /// True if they are not to be counted: they were before, see [`ReadPlan::ranges`], or the source leaves them out.
     pub known: bool,
     /// The ids of the rows.
     pub ids: Vec<i64>,
-    /// When the newest of them finished, in seconds since the epoch.
+    /// When each of them finished, in seconds since the epoch.
+    pub ats: Vec<Option<f64>>,
+    /// When the newest of them finished that is not in the future, in seconds since the epoch.
     pub newest: Option<f64>,
     /// Whole-number measures, see [`Shape::counts`].
     pub counts: Vec<u64>,
     /// Sums, see [`Shape::sums`].
-    pub sums: Vec<f64>,
+    pub sums: Vec<Decimal>,
     /// Rejected values, see [`Shape::values`].
     pub rejected: Vec<u64>,
+}
+
+/// Ids of a watch that are there, by whether they are done and by the labels of gauges of open rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// Whether these rows are finished.
+    pub done: bool,
+    /// Values of the labels of gauges of open rows.
+    pub open: Labels,
+    /// The ids of the rows.
+    pub ids: Vec<i64>,
+    /// True if the source leaves them out.
+    pub known: bool,
 }
 
 /// What a poll changed.
@@ -105,9 +99,11 @@ pub struct Group {
 pub struct Applied {
     /// Rows counted now.
     pub counted: u64,
-    /// Those of them that the self-check found.
-    pub drifted: u64,
-    /// The tail or a gap was cut at the limit: poll again at once.
+    /// Those of them whose ids had been retired.
+    pub late: u64,
+    /// Rows under ids that are handed out again which their time alone tells from those counted before.
+    pub uncertain: u64,
+    /// There is more to read: poll again at once.
     pub more: bool,
 }
 
@@ -124,34 +120,45 @@ pub enum ApplyError {
     Foreign(i64),
 }
 
+/// What a judgement found, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Ids go on.
+    InPlace,
+    /// The ids started again, or were set back.
+    Reset,
+    /// Another database with other rows: it is counted from its beginning, and totals become the larger of both.
+    OtherDatabase,
+}
+
 /// The ledger of one source. A copy of it is cheap: see [`Sets`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
-    high: Option<i64>,
-    gaps: Gaps,
-    open: BTreeSet<i64>,
+    frontier: Frontier,
+    identity: Identity,
     #[serde(with = "totals::pairs")]
     sets: Sets,
     newest: Option<f64>,
     rows: u64,
     rejected: Vec<u64>,
     overflowed: u64,
-    gaps_dropped: u64,
-    /// Gaps that were given up, for the self-check.
-    abandoned: Gaps,
-    /// When the self-check last looked, in milliseconds since the epoch.
-    audited: i64,
-    drift: u64,
-    rewinds: u64,
-    /// After a rewind, until all has been read again: see [`Probe::known`].
-    known: Option<Known>,
+    late: u64,
+    resets: u64,
+    uncertain: u64,
     /// The history has been read to its end once: what appears from now on is new and is born at zero.
     complete: bool,
-    /// Totals that may not be fallen short of when a rebuild is complete.
+    /// Lower bounds of the totals once another database has been read to its end.
     #[serde(with = "totals::pairs")]
     floor: Sets,
+    /// Rows seen and not done, by the labels of gauges of open rows.
     #[serde(skip)]
-    open_rows: BTreeMap<(Labels, Labels), u64>,
+    open_rows: BTreeMap<Labels, u64>,
+    /// The combinations of the other labels that some set has.
+    #[serde(skip)]
+    combinations: BTreeSet<Labels>,
+    /// Counted rows that are read once more for new metrics. The state is saved when that is done.
+    #[serde(skip)]
+    recount: Option<Recount>,
     #[serde(skip)]
     shape: Shape,
 }
@@ -159,130 +166,159 @@ pub struct Ledger {
 impl Ledger {
     /// An empty ledger: its first polls read the whole history.
     pub fn new(shape: Shape) -> Self {
-        Self { rejected: vec![0; shape.values], shape, ..Self::default() }
+        Self { rejected: vec![0; shape.values], ..Self::default() }.resume(shape)
     }
 
     /// A ledger read from its saved form, for the same shape as it had.
     pub fn resume(mut self, shape: Shape) -> Self {
         self.rejected.resize(shape.values, 0);
+        let cells = self.sets.values().flat_map(|set| set.cells.keys());
+        self.combinations = shape.enumerated.iter().chain(cells).cloned().collect();
         self.shape = shape;
         self
     }
 
-    /// What to ask the database for at `now` (milliseconds since the epoch, by its clock).
-    pub fn probe(&self, now: i64, limit: usize) -> Probe {
-        Probe {
-            above: self.high,
-            gaps: self.gaps.due(now),
-            open: self.open.iter().copied().collect(),
-            audit: Vec::new(),
-            known: self.known.clone(),
-            limit,
-        }
+    /// A ledger as an earlier version of the state had it.
+    pub(crate) fn restored(frontier: Frontier, sets: Sets, newest: Option<f64>, rows: u64, complete: bool) -> Self {
+        Self { frontier, sets, newest, rows, complete, ..Self::default() }
     }
 
-    /// Adds the self-check to a probe when the last one is `every` milliseconds ago.
-    pub fn audit(&self, probe: &mut Probe, now: i64, every: i64) {
-        if now.saturating_sub(self.audited) >= every {
-            probe.audit = self.abandoned.iter().map(|gap| (gap.lo, gap.hi)).collect();
-        }
+    /// The counters about itself, as an earlier version of the state had them.
+    pub(crate) fn with_counters(self, rejected: Vec<u64>, overflowed: u64, late: u64, resets: u64) -> Self {
+        Self { rejected, overflowed, late, resets, ..self }
     }
 
-    /// Takes the answer to `probe`. On an error nothing has changed.
-    pub fn apply(&mut self, probe: &Probe, groups: Vec<Group>, now: i64) -> Result<Applied, ApplyError> {
-        let seen = Self::checked_ids(probe, &groups)?;
-        let mut applied = Applied { more: Self::is_cut(probe, &seen), ..Applied::default() };
+    /// The ids of counted rows to look at first, and whether these are all that are remembered.
+    pub fn witnesses(&self, evidence: &Evidence) -> (Vec<i64>, bool) {
+        self.identity.usual(evidence).map_or_else(|| (self.identity.all(), true), |ids| (ids, false))
+    }
 
-        // Asked for and not there: deleted while open, and forgotten.
-        probe.open.iter().for_each(|id| _ = self.open.remove(id));
-        self.open_rows.clear();
-        for group in groups {
-            if !group.done {
-                self.open.extend(&group.ids);
-                if group.known {
-                    continue;
-                }
-                let (set, by) = (self.fold(cut(group.set)), cut(group.by));
-                *self.open_rows.entry((set, by)).or_default() += group.ids.len() as u64;
-            } else if !group.known {
-                applied.counted += group.ids.len() as u64;
-                self.count(group, now);
+    /// All ids of counted rows that are remembered.
+    pub fn all_witnesses(&self) -> Vec<i64> {
+        self.identity.all()
+    }
+
+    /// Whether the rows that were looked at call for no look at the others.
+    pub fn is_undisturbed(&self, seen: &BTreeMap<i64, Mark>, asked: &[i64]) -> bool {
+        self.identity.is_undisturbed(seen, asked)
+    }
+
+    /// Notes the evidence of a poll in which nothing speaks for a change.
+    pub fn observe(&mut self, evidence: &Evidence) {
+        self.identity.observe(evidence);
+    }
+
+    /// Decides by all witnesses that are there whether ids go on.
+    pub fn judge(&mut self, evidence: &Evidence, seen: &BTreeMap<i64, Mark>, at: Moment) -> Judgement {
+        let verdict = self.identity.judge(evidence, seen, self.frontier.high());
+        if verdict.other_history {
+            self.frontier.restart(at);
+        }
+        if verdict.other_database {
+            self.rebuild();
+            return Judgement::OtherDatabase;
+        }
+        verdict.keep.iter().for_each(|&(lo, hi)| self.frontier.keep(lo, hi));
+        verdict.recycle.iter().for_each(|&(lo, hi)| self.frontier.recycle(lo, hi, verdict.until));
+        verdict.forget.iter().for_each(|&(lo, hi)| self.frontier.forget(lo, hi, at));
+        self.resets += u64::from(verdict.is_reset);
+        if verdict.is_reset { Judgement::Reset } else { Judgement::InPlace }
+    }
+
+    /// What to look for at `now`; both in milliseconds.
+    pub fn watch(&self, now: i64, gap_watch: i64) -> Watch {
+        self.frontier.watch(now, gap_watch, self.identity.handed_out())
+    }
+
+    /// Sorts what a watch found.
+    pub fn sort(&self, watch: &Watch, seen: &[Seen]) -> Result<Sighting, ApplyError> {
+        let ids = seen.iter().flat_map(|seen| seen.ids.iter().map(|&id| (id, seen.done)));
+        self.frontier.sort(watch, ids.collect()).map_err(ApplyError::Duplicate)
+    }
+
+    /// Which rows to read, at most so many of the tail: those that were found, and the tail.
+    pub fn plan(&self, found: &[i64], limit: usize) -> ReadPlan {
+        self.frontier.plan(found, limit)
+    }
+
+    /// Takes the answer to `plan`, and what was seen of a watch in the same snapshot. On an error nothing has changed.
+    pub fn apply(
+        &mut self,
+        plan: &ReadPlan,
+        watched: Option<(&Sighting, &[Seen])>,
+        groups: Vec<Group>,
+        at: Moment,
+    ) -> Result<Applied, ApplyError> {
+        let rows = checked_rows(plan, &groups)?;
+        let more_found = watched.is_some_and(|(sighting, _)| sighting.found.len() > plan.limit);
+        let mut applied = Applied { more: plan.is_cut(&rows) || more_found, ..Applied::default() };
+        if let Some((sighting, seen)) = watched {
+            self.frontier.looked(sighting, at);
+            self.open_rows.clear();
+            for seen in seen.iter().filter(|seen| !seen.done && !seen.known) {
+                let still = seen.ids.iter().filter(|id| sighting.still_open.binary_search(id).is_ok()).count();
+                self.add_open(&seen.open, still as u64);
             }
         }
-        self.gaps.take(&seen, &probe.gaps, probe.limit, now);
-        if !probe.audit.is_empty() {
-            applied.drifted = probe.audit.iter().map(|&(lo, hi)| within(&seen, lo, hi) as u64).sum();
-            self.drift += applied.drifted;
-            self.audited = now;
-            self.abandoned.take(&seen, &probe.audit, probe.limit, now);
+        let retired = self.frontier.take(&rows, at);
+        let may_be_known: Vec<_> = plan.ranges.iter().filter(|range| range.2.is_some()).collect();
+        let mut counted: Vec<(i64, Mark)> = Vec::new();
+        for group in groups {
+            let judged = |id: &&i64| may_be_known.iter().any(|(lo, hi, _)| (lo..=hi).contains(id));
+            applied.uncertain += group.ids.iter().filter(judged).count() as u64;
+            if group.done {
+                let labels = identity::checksum(group.set.iter().chain(&group.by));
+                let ats = group.ats.iter().copied().chain(std::iter::repeat(None));
+                counted.extend(group.ids.iter().copied().zip(ats.map(|at| Mark::of(at, labels))));
+            }
+            if group.known {
+                continue;
+            }
+            if !group.done {
+                self.add_open(&group.open, group.ids.len() as u64);
+            } else {
+                applied.counted += group.ids.len() as u64;
+                self.count(group, at.now);
+            }
         }
-        self.advance(probe, &seen, now);
-        let dropped = self.gaps.shrink();
-        if self.complete {
-            self.gaps_dropped += dropped.len() as u64;
-            self.abandon(dropped);
-        }
+        counted.sort_unstable_by_key(|(id, _)| *id);
+        self.identity.remember(counted);
+        applied.late = retired;
+        self.late += applied.late;
+        self.uncertain += applied.uncertain;
         if !applied.more {
             self.complete_rebuild();
         }
         Ok(applied)
     }
 
-    /// The ids of an answer in order, each once and asked for.
-    fn checked_ids(probe: &Probe, groups: &[Group]) -> Result<Vec<i64>, ApplyError> {
-        let mut seen: Vec<i64> = groups.iter().flat_map(|g| &g.ids).copied().collect();
-        seen.sort_unstable();
-        if let Some(pair) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(ApplyError::Duplicate(pair[0]));
-        }
-        let inside = |ranges: &[(i64, i64)], id: i64| {
-            ranges.get(ranges.partition_point(|r| r.1 < id)).is_some_and(|r| r.0 <= id)
-        };
-        let asked = |id: i64| {
-            probe.above.is_none_or(|high| id > high)
-                || inside(&probe.gaps, id)
-                || probe.open.binary_search(&id).is_ok()
-                || inside(&probe.audit, id)
-        };
-        match seen.iter().find(|&&id| !asked(id)) {
-            Some(&id) => Err(ApplyError::Foreign(id)),
-            None => Ok(seen),
-        }
+    /// Lets time pass: what transactions that have ended can no longer bring is looked for more rarely.
+    pub fn age(&mut self, at: Moment, gap_watch: i64) {
+        self.frontier.age(at, gap_watch);
     }
 
-    /// Whether the tail or a gap came back full, so that there may be more.
-    fn is_cut(probe: &Probe, seen: &[i64]) -> bool {
-        probe.ranges().into_iter().filter(|r| r.0 < r.1).any(|(lo, hi)| within(seen, lo, hi) >= probe.limit)
-    }
-
-    /// Moves `high` to the largest id, and turns the ids skipped on the way into gaps.
-    fn advance(&mut self, probe: &Probe, seen: &[i64], now: i64) {
-        let mut next = match probe.above {
-            None => i64::MIN,
-            Some(i64::MAX) => return,
-            Some(high) => high + 1,
-        };
-        for &id in &seen[seen.partition_point(|&id| id < next)..] {
-            if next < id {
-                self.gaps.push(next, id - 1, now);
-            }
-            self.high = Some(id);
-            next = id.saturating_add(1);
+    fn add_open(&mut self, labels: &Labels, rows: u64) {
+        if rows == 0 {
+            return;
         }
+        let labels = labels.clone();
+        let is_known = self.open_rows.len() < self.shape.limit || self.open_rows.contains_key(&labels);
+        let labels = if is_known { labels } else { overflow(labels.len()) };
+        *self.open_rows.entry(labels).or_default() += rows;
     }
 
     fn count(&mut self, group: Group, now: i64) {
         self.rows += group.ids.len() as u64;
         self.newest = self.newest.into_iter().chain(group.newest).reduce(f64::max);
         totals::add(&mut self.rejected, &group.rejected);
-        let (labels, by) = (self.fold(cut(group.set.clone())), cut(group.by));
-        if labels.iter().all(|l| l == OVERFLOW) && group.set != labels {
+        let (set, by) = (group.set, group.by);
+        let (labels, other) = (self.fold(set.clone()), self.fold_by(by.clone()));
+        if labels != set || other != by {
             self.overflowed += group.ids.len() as u64;
         }
         let birth = if self.complete { Birth::Waiting } else { Birth::Released };
-        let shape = &self.shape;
-        let set = self.sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, birth, now)));
-        let cell = Arc::make_mut(set).cells.entry(by).or_insert_with(|| Cell::new(shape, birth, now));
+        self.combinations.insert(other.clone());
+        let cell = totals::cell(&mut self.sets, &self.shape, labels, other, birth, now);
         totals::add(&mut cell.counts, &group.counts);
         totals::add(&mut cell.sums, &group.sums);
     }
@@ -295,26 +331,19 @@ impl Ledger {
         if self.sets.contains_key(&labels) {
             return labels;
         }
-        let overflow = vec![OVERFLOW.to_owned(); labels.len()];
-        if self.own_sets() < self.shape.limit && !self.floor.contains_key(&overflow) { labels } else { overflow }
+        let overflow = overflow(labels.len());
+        let own = self.sets.len() - usize::from(self.sets.contains_key(&overflow));
+        if own < self.shape.limit && !self.floor.contains_key(&overflow) { labels } else { overflow }
     }
 
-    fn own_sets(&self) -> usize {
-        let overflow = self.sets.keys().next().map(|labels| vec![OVERFLOW.to_owned(); labels.len()]);
-        self.sets.len() - usize::from(overflow.is_some_and(|labels| self.sets.contains_key(&labels)))
-    }
-
-    /// Gives up narrow gaps first missed before `oldest` (milliseconds since the epoch), but for the self-check.
-    pub fn expire_gaps(&mut self, oldest: i64) {
-        let expired = self.gaps.expire(oldest);
-        self.abandon(expired);
-    }
-
-    fn abandon(&mut self, gaps: Vec<Gap>) {
-        if !gaps.is_empty() {
-            self.abandoned.extend(gaps);
-            self.abandoned.shrink();
+    /// Likewise for the other labels.
+    fn fold_by(&self, by: Labels) -> Labels {
+        if self.combinations.contains(&by) {
+            return by;
         }
+        let overflow = overflow(by.len());
+        let own = self.combinations.len() - usize::from(self.combinations.contains(&overflow));
+        if own < self.shape.limit + self.shape.enumerated.len() { by } else { overflow }
     }
 
     /// What the rows of the source carry.
@@ -327,8 +356,8 @@ impl Ledger {
         &self.sets
     }
 
-    /// Rows seen and not done in the last answer, by the labels of the set and the others.
-    pub fn open_rows(&self) -> &BTreeMap<(Labels, Labels), u64> {
+    /// Rows seen and not done, by the labels of gauges of open rows.
+    pub fn open_rows(&self) -> &BTreeMap<Labels, u64> {
         &self.open_rows
     }
 
@@ -337,19 +366,9 @@ impl Ledger {
         self.newest
     }
 
-    /// The largest id seen.
-    pub fn high(&self) -> Option<i64> {
-        self.high
-    }
-
-    /// The ids below [`Ledger::high`] that no poll has seen.
-    pub fn gaps(&self) -> &Gaps {
-        &self.gaps
-    }
-
-    /// How many rows are open.
-    pub fn open(&self) -> usize {
-        self.open.len()
+    /// Which ids are counted, open and missing.
+    pub fn frontier(&self) -> &Frontier {
+        &self.frontier
     }
 
     /// Rows counted.
@@ -367,42 +386,53 @@ impl Ledger {
         self.overflowed
     }
 
-    /// Gaps given up because there were too many.
-    pub fn gaps_dropped(&self) -> u64 {
-        self.gaps_dropped
-    }
-
-    /// Rows that turned up in gaps that had been given up.
-    pub fn drift(&self) -> u64 {
-        self.drift
+    /// Rows that turned up under ids that had been retired.
+    pub fn late(&self) -> u64 {
+        self.late
     }
 
     /// How often the database's ids started again.
-    pub fn rewinds(&self) -> u64 {
-        self.rewinds
+    pub fn resets(&self) -> u64 {
+        self.resets
+    }
+
+    /// Rows that only their time told from those counted before.
+    pub fn uncertain(&self) -> u64 {
+        self.uncertain
     }
 
     /// Whether the history has been read to its end once.
     pub fn is_complete(&self) -> bool {
-        self.complete
+        self.complete && self.recount.is_none()
     }
 }
 
-/// How many of the sorted ids are in an inclusive range.
-fn within(seen: &[i64], lo: i64, hi: i64) -> usize {
-    seen.partition_point(|&id| id <= hi) - seen.partition_point(|&id| id < lo)
+/// The ids of an answer in order with whether they are done, each once and asked for.
+fn checked_rows(plan: &ReadPlan, groups: &[Group]) -> Result<Vec<(i64, bool)>, ApplyError> {
+    let mut rows: Vec<(i64, bool)> = groups.iter().flat_map(|g| g.ids.iter().map(|&id| (id, g.done))).collect();
+    rows.sort_unstable();
+    if let Some(pair) = rows.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(ApplyError::Duplicate(pair[0].0));
+    }
+    let asked = |id: i64| plan.ranges.get(plan.ranges.partition_point(|r| r.1 < id)).is_some_and(|r| r.0 <= id);
+    match rows.iter().find(|row| !asked(row.0)) {
+        Some(row) => Err(ApplyError::Foreign(row.0)),
+        None => Ok(rows),
+    }
 }
 
-/// Label values cut on a character boundary.
-fn cut(mut labels: Labels) -> Labels {
-    for label in &mut labels {
-        label.truncate(label.floor_char_boundary(MAX_LABEL_BYTES));
-    }
-    labels
+fn overflow(labels: usize) -> Labels {
+    vec![OVERFLOW.to_owned(); labels]
+}
+
+/// A label value cut on a character boundary.
+pub fn cut(mut label: String) -> String {
+    label.truncate(label.floor_char_boundary(MAX_LABEL_BYTES));
+    label
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(super) mod testing {
     use super::*;
 
     pub fn shape(limit: usize) -> Shape {
@@ -421,18 +451,33 @@ pub(super) mod tests {
             by: vec!["completed".into()],
             done: true,
             ids: ids.to_vec(),
-            known: false,
-            newest: None,
+            ats: ids.iter().map(|id| Some(*id as f64)).collect(),
             counts: vec![ids.len() as u64],
-            sums: vec![0.5],
+            sums: vec![Decimal::parse("0.5").unwrap()],
             rejected: vec![0],
+            ..Group::default()
         }
     }
 
     pub fn poll(ledger: &mut Ledger, groups: Vec<Group>) -> Result<Applied, ApplyError> {
-        let probe = ledger.probe(0, 100);
-        ledger.apply(&probe, groups, 0)
+        let mut found: Vec<i64> = groups.iter().flat_map(|g| g.ids.clone()).collect();
+        found.retain(|id| ledger.frontier().missing().contains(*id));
+        found.sort_unstable();
+        let plan = ledger.plan(&found, 100);
+        ledger.apply(&plan, None, groups, Moment::default())
     }
+
+    pub fn totals(ledger: &Ledger) -> BTreeMap<String, u64> {
+        let total = |set: &Set| set.cells.values().map(|cell| cell.counts[0]).sum();
+        ledger.sets().iter().map(|(labels, set)| (labels[0].clone(), total(set))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::recount::Fresh;
+    use super::testing::{done, poll, shape, totals};
+    use super::*;
 
     #[test]
     fn an_id_twice_is_refused_and_changes_nothing() {
@@ -455,21 +500,22 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_recount_folds_what_was_folded_in_whatever_order_it_comes() {
+    fn other_labels_above_the_limit_are_folded_too() {
+        let mut ledger = Ledger::new(shape(2));
+        for id in 1..=50 {
+            let by = vec![format!("status {id}")];
+            poll(&mut ledger, vec![Group { by, ..done("a", &[id]) }]).unwrap();
+        }
+        let cells: Vec<_> = ledger.sets().values().flat_map(|set| set.cells.keys()).cloned().collect();
+        assert_eq!(cells, [[OVERFLOW], ["completed"], ["failed"], ["status 1"], ["status 2"]]);
+        assert_eq!((ledger.overflowed(), totals(&ledger)["a"]), (48, 50));
+    }
+
+    #[test]
+    fn a_recount_of_another_database_folds_what_was_folded_in_whatever_order_it_comes() {
         let mut ledger = Ledger::new(shape(2));
         poll(&mut ledger, vec![done("a", &[1]), done("b", &[2]), done("c", &[3, 4])]).unwrap();
-        let totals = |l: &Ledger| -> BTreeMap<String, u64> {
-            let total = |set: &Set| set.cells.values().map(|cell| cell.counts[0]).sum();
-            l.sets().iter().map(|(labels, set)| (labels[0].clone(), total(set))).collect()
-        };
         let before = totals(&ledger);
-        for limit in [2, 10] {
-            let mut recounted = Ledger::with_floor(shape(limit), ledger.sets().clone());
-            poll(&mut recounted, vec![done("c", &[3, 4]), done("b", &[2]), done("a", &[1])]).unwrap();
-            assert_eq!(totals(&recounted), before, "with the limit {limit}");
-            poll(&mut recounted, vec![done("d", &[5])]).unwrap();
-            assert_eq!(totals(&recounted).contains_key("d"), limit == 10, "with the limit {limit}");
-        }
         ledger.rebuild();
         poll(&mut ledger, vec![done("c", &[3, 4]), done("b", &[2]), done("a", &[1])]).unwrap();
         assert_eq!(totals(&ledger), before);
@@ -482,22 +528,44 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn long_labels_are_cut_on_a_character_boundary_and_merged() {
+    fn in_another_database_totals_become_the_larger_of_both() {
         let mut ledger = Ledger::new(shape(10));
-        let (a, b) = (format!("{}é1", "x".repeat(199)), format!("{}é2", "x".repeat(199)));
-        poll(&mut ledger, vec![done(&a, &[1]), done(&b, &[2])]).unwrap();
-        assert_eq!(ledger.sets().keys().map(|l| l[0].len()).collect::<Vec<_>>(), [199]);
+        poll(&mut ledger, vec![done("a", &[1, 2, 3])]).unwrap();
+        ledger.rebuild();
+        poll(&mut ledger, vec![done("a", &[7])]).unwrap();
+        assert_eq!(totals(&ledger)["a"], 3, "one row there, three counted before");
+        poll(&mut ledger, vec![done("a", &[8])]).unwrap();
+        assert_eq!(totals(&ledger)["a"], 4);
+        ledger.rebuild();
+        poll(&mut ledger, vec![done("a", &[1, 2, 3, 4, 5])]).unwrap();
+        assert_eq!(totals(&ledger)["a"], 5, "more rows there than were counted before");
     }
 
     #[test]
-    fn an_explicit_id_far_away_is_one_gap_in_which_the_sequence_goes_on() {
+    fn an_explicit_id_far_away_is_one_range_in_which_the_sequence_goes_on() {
         let mut ledger = Ledger::new(shape(10));
         poll(&mut ledger, vec![done("a", &[1, 1_000_000_000_000])]).unwrap();
-        assert_eq!(ledger.gaps().len(), 2, "below the first id, and up to the far one");
+        assert_eq!(ledger.frontier().missing().watched(), 1, "that below the first id is none");
         for id in 2..50 {
-            ledger.expire_gaps(i64::MAX);
+            ledger.age(Moment { now: i64::MAX, xmin: 9, xmax: 9 }, 1);
             assert_eq!(poll(&mut ledger, vec![done("a", &[id])]).unwrap().counted, 1);
         }
-        assert_eq!(ledger.gaps().len(), 2);
+        assert_eq!(ledger.frontier().missing().watched(), 1);
+    }
+
+    #[test]
+    fn new_measures_are_counted_from_counted_rows_alone() {
+        let mut ledger = Ledger::new(shape(10));
+        poll(&mut ledger, vec![done("a", &[1, 2, 4])]).unwrap();
+        ledger.move_measures(&[Some(0), None], &[None], &[Some(0)]);
+        let mut ledger = ledger.resume(Shape { counts: 2, ..shape(10) });
+        ledger.recount(Fresh { counts: vec![false, true], sums: vec![true], values: vec![false] });
+        let plan = ledger.plan_recount(2).unwrap();
+        assert_eq!(plan.ranges, [(1, 2, None), (4, 4, None)], "3 is missing");
+        let group = |ids: &[i64]| Group { counts: vec![ids.len() as u64; 2], ..done("a", ids) };
+        ledger.apply_recount(&plan, vec![group(&[1, 2])], 0).unwrap();
+        assert_eq!(ledger.plan_recount(2), None, "4 is gone");
+        let cell = &ledger.sets()[&vec!["a".to_owned()]].cells[&vec!["completed".to_owned()]];
+        assert_eq!((&cell.counts[..], cell.sums[0].to_f64()), (&[3, 2][..], 0.5));
     }
 }

@@ -29,7 +29,8 @@
 //! # Invariants
 //!
 //! - A scrape never touches the database: it reads what was published, and waits for a poll only while pages are swapped.
-//! - What a ledger has counted it never asks for again, so nothing counts twice and nothing falls.
+//! - An id leaves the ledger's care only by being counted, and what is counted is never asked for again; only another
+//!   row under its id proves that the database handed it out again.
 //! - The numbers of one page come from one snapshot of the database.
 //! - All knowledge of a table's schema is in `queries/`, none in here.
 //! - No text that reaches a log, an error, a metric or a page holds a password or the contents of a row.

@@ -34,6 +34,7 @@ pub struct Metrics {
     gaps_dropped: IntCounterVec,
     drift: IntCounterVec,
     rewinds: IntCounterVec,
+    uncertain: IntCounterVec,
     state_up: IntGauge,
     state_failures: IntCounter,
 }
@@ -102,13 +103,19 @@ impl Metrics {
             rows: own(&registry, IntCounterVec::new(opts("rows_counted_total", "Executions counted."), &["source"])),
             gaps: own(
                 &registry,
-                IntGaugeVec::new(opts("gaps", "Ranges of skipped ids that are being looked for."), &["source"]),
+                IntGaugeVec::new(
+                    opts("gaps", "Skipped ids that are being looked for; a wide range of them counts as one."),
+                    &["source"],
+                ),
             ),
             gaps_dropped: own(
                 &registry,
                 IntCounterVec::new(
-                    opts("gaps_dropped_total", "Gaps given up because there were too many to watch."),
-                    &["source"],
+                    opts(
+                        "gaps_dropped_total",
+                        "Skipped ids given up because there were too many, by whether a running transaction could still use them (unsettled).",
+                    ),
+                    &["source", "kind"],
                 ),
             ),
             drift: own(
@@ -121,6 +128,16 @@ impl Metrics {
             rewinds: own(
                 &registry,
                 IntCounterVec::new(opts("rewinds_total", "How often the ids of a table started again."), &["source"]),
+            ),
+            uncertain: own(
+                &registry,
+                IntCounterVec::new(
+                    opts(
+                        "uncertain_rows_total",
+                        "Rows under ids that were handed out again, which only their time tells from rows counted before.",
+                    ),
+                    &["source"],
+                ),
             ),
             state_up: unregistered(IntGauge::with_opts(opts("state_up", "Whether the state was saved last time."))),
             state_failures: unregistered(IntCounter::with_opts(opts(
@@ -217,12 +234,15 @@ impl Metrics {
         }
         raise(&self.rows, &name, ledger.rows());
         raise(&self.overflowed, &name, ledger.overflowed());
-        raise(&self.drift, &name, ledger.drift());
-        raise(&self.rewinds, &name, ledger.rewinds());
-        raise(&self.gaps_dropped, &name, ledger.gaps_dropped());
+        raise(&self.drift, &name, ledger.late());
+        raise(&self.rewinds, &name, ledger.resets());
+        raise(&self.uncertain, &name, ledger.uncertain());
+        let missing = ledger.frontier().missing();
+        let (settled, unsettled) = missing.dropped();
+        raise(&self.gaps_dropped, &[name[0], "settled"], settled);
+        raise(&self.gaps_dropped, &[name[0], "unsettled"], unsettled);
         self.series.with_label_values(&name).set(ledger.sets().len() as i64);
-        let gaps = ledger.gaps().iter().filter(|gap| !gap.is_wide()).count();
-        self.gaps.with_label_values(&name).set(gaps as i64);
+        self.gaps.with_label_values(&name).set(i64::try_from(missing.watched()).unwrap_or(i64::MAX));
         self.changed();
     }
 

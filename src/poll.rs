@@ -18,7 +18,6 @@ use crate::backoff::{Backoff, jitter, random};
 use crate::config::Settings;
 use crate::db::{Failure, Position, Session, Target};
 use crate::ledger::Ledger;
-use crate::ledger::rewind::Sequence;
 use crate::metrics::Metrics;
 use crate::published::{Page, Published, Served};
 use crate::source::Source;
@@ -50,7 +49,6 @@ pub struct Tracked {
     /// The numbers of the page before last and the last one, and whether they were in a response.
     shown: [Option<(u64, Arc<Served>)>; 2],
     limit: usize,
-    sequence: Option<Sequence>,
 }
 
 /// Everything that a poll changes.
@@ -89,7 +87,6 @@ impl Poller {
             page: None,
             shown: [None, None],
             limit: FIRST_LIMIT,
-            sequence: None,
         });
         Self {
             tracked: tracked.collect(),
@@ -157,16 +154,18 @@ impl Poller {
         self.note_served();
         let all: Vec<usize> = (0..self.tracked.len()).collect();
         let mut failures: Vec<Option<Failure>> = vec![None; self.tracked.len()];
-        let mut reading = all.clone();
+        let (mut reading, mut is_full) = (all.clone(), true);
         loop {
             // When this fails, what earlier chunks brought is in the ledgers, and is shown after the next poll.
             // It is not one source that failed then: the connection is given up, whatever the reason.
-            let more = self.read(&reading, &mut failures).await.map_err(Failure::losing)?;
-            if more.is_empty() && reading == all {
+            let more = self.read(&reading, is_full, &mut failures).await.map_err(Failure::losing)?;
+            if more.is_empty() && is_full && reading == all {
                 break;
             }
-            // After the last chunk everything is read once more, so that all numbers are of one snapshot.
-            reading = if more.is_empty() { all.clone() } else { more };
+            // After the last chunk everything is read once more, so that all numbers are of one snapshot. Open and
+            // missing ids are looked for in that last one.
+            is_full = more.is_empty();
+            reading = if is_full { all.clone() } else { more };
         }
         let read: Vec<bool> = failures.iter().map(Option::is_none).collect();
         self.publish(&read).await;
@@ -217,7 +216,7 @@ impl Poller {
     }
 }
 
-/// Milliseconds since the epoch. Gaps age by it also while the exporter is down.
+/// Milliseconds since the epoch, for timestamps that are shown.
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

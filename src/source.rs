@@ -272,6 +272,28 @@ impl Source {
         renamed.map(warning).collect()
     }
 
+    /// The labels of a counted row: those of the source, then the others.
+    pub fn row_labels(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().chain(&self.by).map(String::as_str)
+    }
+
+    /// The labels of gauges of open rows, each once.
+    pub fn open_labels(&self) -> Vec<&str> {
+        let mut labels: Vec<&str> = Vec::new();
+        for label in self.metrics.iter().filter(|m| m.kind == Kind::Open).flat_map(|m| &m.labels) {
+            if !labels.contains(&label.as_str()) {
+                labels.push(label);
+            }
+        }
+        labels
+    }
+
+    /// The value of one of the labels of a row, given by those of the source and the others.
+    pub fn label_of<'l>(&self, label: &str, set: &'l [String], by: &'l [String]) -> &'l str {
+        let own = self.labels.iter().position(|l| l == label).and_then(|i| set.get(i));
+        own.or_else(|| self.by.iter().position(|l| l == label).and_then(|i| by.get(i))).map_or("", String::as_str)
+    }
+
     /// What a label is whose column holds `text`: trimmed, and what [`Source::missing`] says when nothing is left.
     ///
     /// [`crate::sql::view`] says the same in SQL.

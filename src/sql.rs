@@ -9,8 +9,8 @@ pub mod view;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::ledger::Probe;
-use crate::ledger::rewind::Known;
+use crate::ledger::MAX_LABEL_BYTES;
+use crate::ledger::frontier::{Range, ReadPlan};
 use crate::source::{Count, Source, Sum, Value};
 use value::{bounded, number, parsed, rejection};
 
@@ -119,36 +119,44 @@ const NONE_END: &str = "\n) AS execution LIMIT 0) AS execution ON true";
 
 /// The statement of a poll: one pass over the rows of the ranges `$1` to `$2` (arrays of `bigint`, inclusive, at most
 /// so many rows of each) gives every measure, grouped by labels, by whether the rows are done, and by whether they have
-/// been counted before.
+/// been counted before: those that finished by `$3` (seconds since the epoch) of their range, where there is such a time.
 ///
 /// The SELECT stands inside a LATERAL with ORDER BY and LIMIT, so that the only sensible plan is the one wanted, whatever
 /// the statistics say: for each range, a descent into the primary key. Each `OFFSET 0` keeps what is below from being
 /// computed anew for every use above: a number is taken out of JSON or text once, and compared with its bounds once.
-/// Labels come as they stand, see [`Source::label`]: the ledger adds up groups that turn out to be the same.
-pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
-    let labels: Vec<String> = source.labels.iter().chain(&source.by).map(|l| ident(l)).collect();
+/// Labels are trimmed, and cut to a length from which [`Source::label`] and the ledger make what is exported; the ledger
+/// adds up groups that turn out to be the same.
+pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
+    let labels: Vec<String> = source.row_labels().map(ident).collect();
     let values = |f: &dyn Fn(&Value) -> String| source.values.iter().map(f).collect::<Vec<_>>();
 
     let keys = || labels.iter().cloned().chain(["done".to_owned(), KNOWN.to_owned()]);
     let mut outer: Vec<String> = keys().collect();
     outer.push("array_agg(id) AS ids".to_owned());
+    outer.push("array_agg(extract(epoch FROM at)::float8) AS ats".to_owned());
     outer.push(
         "extract(epoch FROM max(at) FILTER (WHERE done AND isfinite(at) AND at <= clock_timestamp()))::float8 AS newest"
             .to_owned(),
     );
     outer.push(array("int8", "counts", source.counts.iter().map(|c| count(source, c)).collect()));
-    outer.push(array("float8", "sums", source.sums.iter().map(|s| sum(source, s)).collect()));
+    outer.push(array(
+        "text",
+        "sums",
+        source.sums.iter().map(|s| format!("({})::text", exact_sum(source, s, columns))).collect(),
+    ));
     outer.push(array("int8", "rejected", values(&|v| rejection(v, columns))));
 
     let mut middle: Vec<String> = ["id", "done", KNOWN, "at"].map(str::to_owned).into();
     middle.extend(labels.clone());
     middle.extend(source.only().into_iter().map(condition));
     middle.extend(values(&|v| column(v)));
+    middle.extend(source.values.iter().filter(|v| parsed(v, columns).is_some()).map(|v| number(v, columns)));
     middle.extend(values(&|v| format!("{} AS {}", bounded(v, &number(v, columns), "done"), valid(v))));
 
-    let known = probe.known.as_ref().map(counted_before).into_iter();
-    let left_out = source.count_if.as_ref().map(|c| format!("{} IS NOT TRUE", own(c)));
-    let known: Vec<String> = known.chain(left_out).collect();
+    let before = "(range.until IS NOT NULL AND execution.done IS TRUE \
+                  AND (extract(epoch FROM execution.at) > range.until) IS NOT TRUE)";
+    let before = plan.ranges.iter().any(|range| range.2.is_some()).then(|| before.to_owned());
+    let known: Vec<String> = before.into_iter().chain(left_out(source)).collect();
     let known = if known.is_empty() { "false".to_owned() } else { known.join(" OR ") };
     let mut inner: Vec<String> = vec![
         "execution.id::int8 AS id".to_owned(),
@@ -156,7 +164,7 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
         format!("{known} AS {KNOWN}"),
         "execution.at AS at".to_owned(),
     ];
-    inner.extend(labels.iter().map(|l| format!("execution.{l}::text AS {l}")));
+    inner.extend(labels.iter().map(|l| format!("{} AS {l}", short(l))));
     inner.extend(source.only().into_iter().map(|c| format!("{} AS {}", own(c), condition(c))));
     inner.extend(values(&|v| format!("{} AS {}", own(&v.column), column(v))));
     let as_number = |v: &Value| Some(format!("{} AS {}", parsed(v, columns)?, number(v, columns)));
@@ -165,12 +173,12 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     let list = |items: &[String], indent: &str| items.join(&format!(",\n{indent}"));
     format!(
         "SELECT\n  {outer}\nFROM (\n  SELECT\n    {middle}\n  FROM (\n    SELECT\n      {inner}\n    \
-         FROM unnest($1::int8[], $2::int8[]) AS range (lo, hi)\n    \
+         FROM unnest($1::int8[], $2::int8[], $3::float8[]) AS range (lo, hi, until)\n    \
          CROSS JOIN LATERAL (\n      SELECT * FROM (\n{sql}\n      ) AS execution\n      \
          WHERE execution.id BETWEEN range.lo AND range.hi\n      ORDER BY execution.id\n      LIMIT {limit}\n    \
          ) AS execution\n    OFFSET 0\n  ) AS execution\n  OFFSET 0\n) AS execution\n\
          GROUP BY {keys}",
-        limit = probe.limit,
+        limit = plan.limit,
         outer = list(&outer, "  "),
         middle = list(&middle, "    "),
         inner = list(&inner, "      "),
@@ -179,19 +187,41 @@ pub fn poll(source: &Source, columns: &Columns, probe: &Probe) -> String {
     )
 }
 
-/// Whether a row has been counted before ids started again. Rows finish at most as late as now by a clock that may be
-/// ahead; one that says otherwise was there before, more likely than not.
-fn counted_before(known: &Known) -> String {
-    let until = known.until;
-    let new = format!("execution.at > to_timestamp({until}) AND execution.at <= clock_timestamp() + interval '1 hour'");
-    let list = |pick: fn(&(i64, i64)) -> i64| {
-        let ids: Vec<String> = known.uncounted.iter().map(|range| pick(range).to_string()).collect();
-        format!("'{{{}}}'::int8[]", ids.join(","))
-    };
-    let (lo, hi) = (list(|r| r.0), list(|r| r.1));
+/// That a row is left out by the source's own choice.
+fn left_out(source: &Source) -> Option<String> {
+    source.count_if.as_ref().map(|column| format!("{} IS NOT TRUE", own(column)))
+}
+
+/// A label as text, trimmed and short: with four more bytes than are kept, so that the cut falls between characters.
+fn short(label: &str) -> String {
+    format!("left(btrim(execution.{label}::text, {SPACE}), {})", MAX_LABEL_BYTES + 4)
+}
+
+/// Which ids of the ranges `$1` to `$2` (inclusive, at most `limit` of each) are there, by whether their rows are done,
+/// by the labels of gauges of open rows, and by whether the source leaves them out. Nothing else of the rows is read.
+pub fn watch(source: &Source, limit: usize) -> String {
+    let labels: Vec<String> = source.open_labels().iter().map(|l| ident(l)).collect();
+    let named: String = labels.iter().map(|l| format!(",\n    {} AS {l}", short(l))).collect();
+    let keys: String = labels.iter().map(|l| format!("{l}, ")).collect();
+    let known = left_out(source).unwrap_or_else(|| "false".to_owned());
     format!(
-        "(execution.done IS TRUE AND ({new}) IS NOT TRUE AND NOT EXISTS (SELECT FROM unnest({lo}, {hi}) AS uncounted (lo, hi) \
-         WHERE execution.id BETWEEN uncounted.lo AND uncounted.hi))"
+        "SELECT {keys}done, array_agg(id) AS ids, {KNOWN}\nFROM (\n  SELECT\n    execution.id::int8 AS id,\n    \
+         execution.done IS TRUE AS done,\n    {known} AS {KNOWN}{named}\n  \
+         FROM unnest($1::int8[], $2::int8[]) AS range (lo, hi)\n  \
+         CROSS JOIN LATERAL (\n    SELECT * FROM (\n{sql}\n    ) AS execution\n    \
+         WHERE execution.id BETWEEN range.lo AND range.hi\n    ORDER BY execution.id\n    LIMIT {limit}\n  ) AS execution\n\
+         ) AS execution\nGROUP BY {keys}done, {KNOWN}",
+        sql = source.sql,
+    )
+}
+
+/// The rows under the ids `$1`: when they finished, and their labels.
+pub fn witnesses(source: &Source) -> String {
+    let labels: String = source.row_labels().map(|l| format!(",\n  {}", short(&ident(l)))).collect();
+    format!(
+        "SELECT execution.id::int8,\n  extract(epoch FROM execution.at)::float8{labels}\nFROM unnest($1::int8[]) AS witness (id)\n\
+         CROSS JOIN LATERAL (\n  SELECT * FROM (\n{}\n  ) AS execution\n  WHERE execution.id = witness.id\n  LIMIT 2\n) AS execution",
+        source.sql,
     )
 }
 
@@ -200,30 +230,51 @@ pub fn locks(source: &Source) -> String {
     format!("SELECT FROM (\n{}\n) AS execution LIMIT 0", source.sql)
 }
 
-/// Where the ids of a source come from: see [`crate::ledger::rewind::Sequence`] for the columns.
+/// What can tell that another table or sequence stands behind the same name, of relations given by their object ids:
+/// whether one was rewritten since the transaction's snapshot, what they are and in which files, where the sequence
+/// stands, with its object id and file, and how many of the relations there are.
 ///
-/// `pg_depend` leads from the sequence to the table that owns it, also for an identity column. Like the sequence itself,
-/// its functions show what is there now, and not what the transaction's snapshot has.
-pub fn sequence(name: &str) -> String {
-    let name_literal = literal(name);
+/// A snapshot does not see the rows of a table that was rewritten after it was taken. Functions such as
+/// `pg_relation_filenode`, and the sequence itself, show what is there now; `pg_class` is as of the snapshot.
+pub fn evidence(relations: &[u32], sequence: Option<&str>) -> String {
+    let oids: Vec<String> = relations.iter().map(u32::to_string).collect();
+    let rewritten =
+        "count(*) FILTER (WHERE c.relfilenode <> 0 AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid))";
+    let (columns, from) = match sequence {
+        None => ("NULL, NULL, NULL".to_owned(), String::new()),
+        Some(name) => (
+            "CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END, q.oid, pg_relation_filenode(q.oid)"
+                .to_owned(),
+            format!(" CROSS JOIN {name} AS s JOIN pg_class AS q ON q.oid = {}::regclass", literal(name)),
+        ),
+    };
     format!(
-        "SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END::int8, c.oid::int8, \
-         pg_relation_filenode(c.oid)::int8, pg_relation_filenode(t.oid)::int8 FROM {name} AS s CROSS JOIN pg_class AS c \
-         LEFT JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid \
-         AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') \
-         LEFT JOIN pg_class AS t ON t.oid = d.refobjid WHERE c.oid = {name_literal}::regclass"
+        "SELECT t.rewritten, t.stamp, {columns}, t.relations FROM (SELECT {rewritten} AS rewritten, count(*) AS relations, \
+         coalesce(md5(string_agg(c.oid || ':' || coalesce(pg_relation_filenode(c.oid), 0), ',' ORDER BY c.oid)), '') AS stamp \
+         FROM pg_class AS c WHERE c.oid = ANY ('{{{}}}'::oid[])) AS t{from}",
+        oids.join(","),
     )
 }
 
+/// The object ids of the tables that this transaction has locked for reading.
+pub const LOCKED: &str = "SELECT l.relation FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation \
+     WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'm') AND l.relation >= 16384";
+
 /// The statement of a poll with its parameters filled in, to paste into psql.
-pub fn poll_filled_in(source: &Source, columns: &Columns, probe: &Probe) -> String {
-    let list = |pick: fn(&(i64, i64)) -> i64| {
-        let ids: Vec<String> = probe.ranges().iter().map(|range| pick(range).to_string()).collect();
-        format!("'{{{}}}'::int8[]", ids.join(","))
+pub fn poll_filled_in(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
+    let list = |kind: &str, pick: &dyn Fn(&Range) -> String| {
+        let items: Vec<String> = plan.ranges.iter().map(pick).collect();
+        format!("'{{{}}}'::{kind}[]", items.join(","))
     };
-    let (lo, hi) = (list(|r| r.0), list(|r| r.1));
+    let until = |range: &Range| range.2.map_or("NULL".to_owned(), |until| format!("{until:?}"));
+    let filled = format!(
+        "unnest({}, {}, {})",
+        list("int8", &|r| r.0.to_string()),
+        list("int8", &|r| r.1.to_string()),
+        list("float8", &until)
+    );
     // Only the composed part has parameters; a '$1' in the user's SELECT stays what it is.
-    poll(source, columns, probe).replacen("unnest($1::int8[], $2::int8[])", &format!("unnest({lo}, {hi})"), 1)
+    poll(source, columns, plan).replacen("unnest($1::int8[], $2::int8[], $3::float8[])", &filled, 1)
 }
 
 fn array(kind: &str, name: &str, items: Vec<String>) -> String {
@@ -243,6 +294,15 @@ fn valid(value: &Value) -> String {
 /// The name of a boolean column that restricts metrics.
 fn condition(column: &str) -> String {
     named(column, "condition")
+}
+
+/// A sum that loses nothing: fractions have nine digits, see [`crate::ledger::decimal`].
+fn exact_sum(source: &Source, sum: &Sum, columns: &Columns) -> String {
+    let value = &source.values[sum.value];
+    let only = sum.only.as_ref().map(|c| format!(" AND {}", condition(c))).unwrap_or_default();
+    // The number itself and not the `float8` beside it, which has fewer digits than `numeric`.
+    let number = if value.integer { valid(value) } else { format!("round({}::numeric, 9)", number(value, columns)) };
+    format!("coalesce(sum({number}) FILTER (WHERE {} IS NOT NULL{only}), 0)", valid(value))
 }
 
 fn sum(source: &Source, sum: &Sum) -> String {
@@ -279,6 +339,6 @@ mod tests {
         let sources = Source::shipped().unwrap();
         let columns = [("duration_ms", ColumnType::Number), ("trust_score", ColumnType::Jsonb)];
         let columns = columns.map(|(name, kind)| (name.to_owned(), Column { kind, type_name: String::new() })).into();
-        insta::assert_snapshot!(poll(&sources[1], &columns, &Probe { limit: 1000, ..Probe::default() }));
+        insta::assert_snapshot!(poll(&sources[1], &columns, &ReadPlan { limit: 1000, ..ReadPlan::default() }));
     }
 }

@@ -12,13 +12,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+mod v1;
+
 use crate::db::Position;
-use crate::ledger::rewind::Sequence;
-use crate::ledger::{Ledger, Sets, Shape};
+use crate::ledger::recount::Fresh;
+use crate::ledger::{Ledger, Shape};
 use crate::source::{Kind, Source};
 
 /// Raised when an older program could not read what a newer one wrote.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Everything that survives a restart.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -38,8 +40,6 @@ pub struct State {
 pub struct Saved {
     /// What the ledger's numbers mean.
     pub fingerprint: Arc<Fingerprint>,
-    /// Where its ids stood.
-    pub sequence: Option<Sequence>,
     /// What had been counted.
     pub ledger: Arc<Ledger>,
 }
@@ -88,7 +88,8 @@ impl Fingerprint {
 pub enum Resumed {
     /// All of it: the definition is the same.
     Whole(Ledger),
-    /// The rows are the same ones, some metrics are not: a rebuild, in which totals of unchanged metrics do not fall.
+    /// The rows are the same ones, some metrics are not: totals of unchanged metrics go on, new ones are counted from
+    /// the rows that are there.
     Partly(Ledger),
     /// Nothing: other rows, or other labels.
     Nothing(Ledger),
@@ -104,8 +105,20 @@ impl Saved {
         if fingerprint.rows != self.fingerprint.rows {
             return Resumed::Nothing(Ledger::new(shape));
         }
-        let floor = self.floor(&fingerprint);
-        Resumed::Partly(Ledger::with_floor(shape, floor))
+        let was = &*self.fingerprint;
+        let mut ledger = Arc::unwrap_or_clone(self.ledger);
+        let from = |was: &[String], now: &[String]| -> Vec<Option<usize>> {
+            now.iter().map(|meaning| was.iter().position(|w| w == meaning)).collect()
+        };
+        let counts = from(&was.counts, &fingerprint.counts);
+        let sums = from(&was.sums, &fingerprint.sums);
+        let values = from(&was.values, &fingerprint.values);
+        ledger.move_measures(&counts, &sums, &values);
+        let fresh = |from: &[Option<usize>]| from.iter().map(Option::is_none).collect();
+        let fresh = Fresh { counts: fresh(&counts), sums: fresh(&sums), values: fresh(&values) };
+        let mut ledger = ledger.resume(shape);
+        ledger.recount(fresh);
+        Resumed::Partly(ledger)
     }
 
     /// Whether every combination of labels has as many numbers as the definition that they were saved with.
@@ -114,20 +127,6 @@ impl Saved {
         let mut cells = self.ledger.sets().values().flat_map(|set| set.cells.values());
         self.ledger.rejected().len() == values.len()
             && cells.all(|cell| cell.counts.len() == counts.len() && cell.sums.len() == sums.len())
-    }
-
-    /// The saved totals, each where its measure stands now.
-    fn floor(self, now: &Fingerprint) -> Sets {
-        fn moved<T: Copy + Default>(saved: &[T], was: &[String], now: &[String]) -> Vec<T> {
-            let of = |meaning| was.iter().position(|w| w == meaning).and_then(|i| saved.get(i).copied());
-            now.iter().map(|meaning| of(meaning).unwrap_or_default()).collect()
-        }
-        let mut sets = self.ledger.sets().clone();
-        for cell in sets.values_mut().flat_map(|set| Arc::make_mut(set).cells.values_mut()) {
-            cell.counts = moved(&cell.counts, &self.fingerprint.counts, &now.counts);
-            cell.sums = moved(&cell.sums, &self.fingerprint.sums, &now.sums);
-        }
-        sets
     }
 }
 
@@ -267,8 +266,8 @@ fn decode(bytes: &[u8]) -> Result<State, LoadError> {
     let ["rsolv-exporter", "state", version, rest @ ..] = words.as_slice() else {
         return Err(damaged("its head line is none of ours"));
     };
-    let version = version.parse().map_err(|_| damaged("its version is no number"))?;
-    if version != VERSION {
+    let version: u32 = version.parse().map_err(|_| damaged("its version is no number"))?;
+    if !(1..=VERSION).contains(&version) {
         return Err(LoadError::Version(version));
     }
     let json = &bytes[end + 1..];
@@ -276,7 +275,11 @@ fn decode(bytes: &[u8]) -> Result<State, LoadError> {
     if rest.join(" ") != expected {
         return Err(damaged("its length or checksum is wrong"));
     }
-    let state: State = serde_json::from_slice(json).map_err(|e| LoadError::Damaged(e.to_string()))?;
+    let state = match version {
+        1 => serde_json::from_slice::<v1::State>(json).map(State::from),
+        _ => serde_json::from_slice::<State>(json),
+    };
+    let state = state.map_err(|e| LoadError::Damaged(e.to_string()))?;
     match state.sources.iter().find(|(_, saved)| !saved.is_whole()) {
         Some((name, _)) => Err(LoadError::Damaged(format!("{name} has too few or too many numbers"))),
         None => Ok(state),
@@ -286,15 +289,14 @@ fn decode(bytes: &[u8]) -> Result<State, LoadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Group, Probe};
+    use crate::ledger::Group;
+    use crate::ledger::decimal::Decimal;
+    use crate::ledger::missing::Moment;
 
     fn state() -> State {
         let source = &Source::shipped().unwrap()[0];
-        let saved = Saved {
-            fingerprint: Arc::new(Fingerprint::of(source)),
-            sequence: None,
-            ledger: Arc::new(Ledger::new(source.shape(10))),
-        };
+        let saved =
+            Saved { fingerprint: Arc::new(Fingerprint::of(source)), ledger: Arc::new(Ledger::new(source.shape(10))) };
         State { sources: [(source.name.clone(), saved)].into(), read_at: 1.5, ..State::default() }
     }
 
@@ -379,12 +381,12 @@ mod tests {
             done: true,
             ids: vec![1],
             counts: (1..=source.counts.len() as u64).collect(),
-            sums: vec![1.0; source.sums.len()],
+            sums: vec![Decimal::parse("1").unwrap(); source.sums.len()],
             rejected: vec![0; source.values.len()],
             ..Group::default()
         };
         let mut ledger = Ledger::new(shape.clone());
-        ledger.apply(&Probe { limit: 10, ..Probe::default() }, vec![group], 0).unwrap();
+        ledger.apply(&ledger.plan(&[], 10), None, vec![group], Moment::default()).unwrap();
         counted.ledger = Arc::new(ledger);
 
         let buckets = |source: &Source, value: &str| {
@@ -401,12 +403,14 @@ mod tests {
         let wider = &Source::parse(vec![files], "queries").unwrap()[0];
         let Resumed::Partly(mut ledger) = counted.resume(wider, wider.shape(10)) else { panic!("rows are the same") };
         // The table is empty by now: what cannot be recounted stays what it was, but for the changed histogram.
-        ledger.apply(&Probe { limit: 10, ..Probe::default() }, Vec::new(), 0).unwrap();
+        while let Some(plan) = ledger.plan_recount(10) {
+            ledger.apply_recount(&plan, Vec::new(), 0).unwrap();
+        }
         let cell = ledger.sets().values().flat_map(|set| set.cells.values()).max_by_key(|cell| cell.counts[0]).unwrap();
         assert_eq!(cell.counts[0], 1, "rows");
         let (changed, sum) = buckets(wider, "duration");
         assert!(cell.counts[changed.clone()].iter().all(|&n| n == 0), "{:?}", cell.counts);
-        let zero: Vec<usize> = (0..cell.sums.len()).filter(|&i| cell.sums[i] == 0.0).collect();
+        let zero: Vec<usize> = (0..cell.sums.len()).filter(|&i| cell.sums[i] == Decimal::default()).collect();
         assert_eq!(zero, [sum]);
         let all = 1..=source.counts.len() as u64;
         let kept = all.filter(|n| !buckets(source, "duration").0.contains(&(*n as usize - 1)));

@@ -75,8 +75,8 @@ impl Summary {
         let columns = source.values.iter().map(|value| value.column.clone());
         Self {
             rows: ledger.rows(),
-            open: ledger.open() as u64,
-            gaps: ledger.gaps().iter().filter(|gap| !gap.is_wide()).count() as u64,
+            open: ledger.frontier().open().len(),
+            gaps: ledger.frontier().missing().watched(),
             rejected: columns.zip(ledger.rejected().iter().copied()).collect(),
             sets: ledger.sets().len() as u64,
             overflowed: ledger.overflowed(),
@@ -100,7 +100,7 @@ impl MetricSummary {
         };
         match &metric.kind {
             Kind::Newest => summary.total = ledger.newest(),
-            Kind::Open => summary.total = Some(ledger.open() as f64),
+            Kind::Open => summary.total = Some(ledger.open_rows().values().sum::<u64>() as f64),
             kind => summary.add_up(source, metric, kind, ledger),
         }
         summary
@@ -245,6 +245,8 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::decimal::Decimal;
+    use crate::ledger::missing::Moment;
 
     #[test]
     fn a_summary_adds_up_what_the_exposition_shows() {
@@ -256,20 +258,18 @@ mod tests {
         let group = |id: i64, status: &str| crate::ledger::Group {
             set: vec![format!("repo {}", id % 60)],
             by: vec![status.to_owned()],
-            known: false,
             done: status != "open",
             ids: vec![id],
-            newest: None,
             // Rows, two buckets, all values.
             counts: vec![1, 0, 1, 1],
-            sums: vec![1.5],
+            sums: vec![Decimal::parse("1.5").unwrap()],
             rejected: vec![u64::from(id == 7)],
+            ..crate::ledger::Group::default()
         };
         let mut groups: Vec<_> =
             (1..=100).map(|id| group(id, if id % 4 == 0 { "failed" } else { "completed" })).collect();
         groups.push(group(101, "open"));
-        let probe = ledger.probe(0, 1000);
-        ledger.apply(&probe, groups, 0).unwrap();
+        ledger.apply(&ledger.plan(&[], 1000), None, groups, Moment::default()).unwrap();
         let summary = Summary::new(&source, &ledger);
         assert_eq!((summary.rows, summary.open, summary.sets), (100, 1, 60));
         assert_eq!(summary.rejected, [("ms".to_owned(), 1)]);

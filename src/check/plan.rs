@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::db::{Failure, Reason, Session};
-use crate::ledger::Probe;
+use crate::ledger::frontier::ReadPlan;
 use crate::source::Source;
 use crate::sql::{self, Columns};
 
@@ -41,17 +41,17 @@ impl Scan {
     }
 }
 
-/// Runs the statement for `probe` under EXPLAIN ANALYZE; inside a transaction.
-pub async fn plan(session: &Session, source: &Source, columns: &Columns, probe: &Probe) -> Result<Plan, Failure> {
-    let statement = sql::poll_filled_in(source, columns, probe);
+/// Runs the statement for `read` under EXPLAIN ANALYZE; inside a transaction.
+pub async fn plan(session: &Session, source: &Source, columns: &Columns, read: &ReadPlan) -> Result<Plan, Failure> {
+    let statement = sql::poll_filled_in(source, columns, read);
     let rows = session.text(&format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}")).await?;
     let text = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
     let wrong = |_| Failure::new(Reason::Decode, "EXPLAIN does not answer in JSON");
     let explained: Value = serde_json::from_str(text).map_err(wrong)?;
-    Ok(read(&explained[0]))
+    Ok(parse(&explained[0]))
 }
 
-fn read(explained: &Value) -> Plan {
+fn parse(explained: &Value) -> Plan {
     let top = &explained["Plan"];
     let number = |key: &str| top[key].as_u64().unwrap_or_default();
     let mut scans = Vec::new();
@@ -96,7 +96,7 @@ mod tests {
             ]}}"#,
         )
         .unwrap();
-        let plan = read(&explained);
+        let plan = parse(&explained);
         let scans: Vec<_> = plan.scans.iter().map(|s| (s.table.as_str(), s.index.as_deref(), s.rows)).collect();
         assert_eq!(scans, [("e", Some("e_pkey"), 8), ("b", Some("b_i"), 3), ("r", None, 9)]);
         assert_eq!((plan.cost, plan.milliseconds, plan.pages), (9.5, 1.5, 5));

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use crate::db::{Failure, Reason, Session};
 use crate::exposition::{self, Encoder, Format};
-use crate::ledger::{Applied, Group, Ledger, Probe};
+use crate::ledger::frontier::ReadPlan;
+use crate::ledger::missing::Moment;
+use crate::ledger::{Group, Ledger};
 use crate::source::Source;
 use crate::sql::view::{NAME, View, reason, view};
 use crate::sql::{Columns, literal};
@@ -51,8 +53,8 @@ pub struct Rejected {
     pub examples: Vec<i64>,
 }
 
-/// What the groups that answer `probe` say; an error when they would be counted wrongly.
-pub fn of_groups(source: &Source, probe: &Probe, groups: Vec<Group>, limit: usize) -> Result<Sample, Failure> {
+/// What the groups that answer `plan` say; an error when they would be counted wrongly.
+pub fn of_groups(source: &Source, plan: &ReadPlan, groups: Vec<Group>, limit: usize) -> Result<Sample, Failure> {
     let mut labels: Vec<BTreeMap<String, usize>> = vec![BTreeMap::new(); source.labels.len() + source.by.len()];
     for group in groups.iter().filter(|group| !group.known) {
         for (value, seen) in group.set.iter().chain(&group.by).zip(&mut labels) {
@@ -61,8 +63,8 @@ pub fn of_groups(source: &Source, probe: &Probe, groups: Vec<Group>, limit: usiz
     }
     let rows = groups.iter().map(|group| group.ids.len()).sum();
     let mut ledger = Ledger::new(source.shape(limit));
-    let Applied { .. } = ledger
-        .apply(probe, groups, 0)
+    ledger
+        .apply(plan, None, groups, Moment::default())
         .map_err(|e| Failure::new(Reason::Duplicate, format!("{}.sql: {e}", source.name)))?;
     let names = source.labels.iter().chain(&source.by);
     let labels = names.zip(labels).map(|(label, seen)| {

@@ -12,8 +12,10 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
 use super::address::Server;
 use super::definition;
 use super::failure::{Failure, Reason};
-use crate::ledger::rewind::Sequence;
-use crate::ledger::{Group, Probe};
+use crate::ledger::decimal::Decimal;
+use crate::ledger::frontier::ReadPlan;
+use crate::ledger::identity::{Evidence, Mark, Stamp};
+use crate::ledger::{ApplyError, Group, Seen, cut};
 use crate::source::Source;
 use crate::sql::{self, Columns};
 
@@ -75,6 +77,36 @@ pub struct Opening {
     pub position: Position,
     /// The database's clock, in seconds since the epoch.
     pub clock: f64,
+    /// When the server was started, in microseconds since the epoch.
+    pub started: i64,
+}
+
+/// Which server and which database this is, as far as the role may know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerId {
+    /// The system identifier.
+    pub system: Option<String>,
+    /// The database's object id.
+    pub database: String,
+    /// The timeline of a primary.
+    pub timeline: Option<i64>,
+}
+
+impl ServerId {
+    /// `system/database`, as the state has it.
+    pub fn identity(&self) -> String {
+        format!("{}/{}", self.system.as_deref().unwrap_or("?"), self.database)
+    }
+}
+
+/// What a session knows of a source.
+#[derive(Clone, Debug, Default)]
+struct Prepared {
+    columns: Columns,
+    /// Whether its sequence can be read.
+    sequence: bool,
+    /// The object ids of the tables that it reads.
+    relations: Vec<u32>,
 }
 
 /// A connection and what is known through it.
@@ -83,8 +115,9 @@ pub struct Session {
     client: Client,
     connection: JoinHandle<()>,
     timeouts: Timeouts,
-    /// The columns of each source, and whether its sequence can be read.
-    columns: BTreeMap<String, (Columns, bool)>,
+    prepared: BTreeMap<String, Prepared>,
+    /// Which server this is, and when it was started; a pooler can change it under the connection.
+    server: Option<(i64, bool, ServerId)>,
 }
 
 impl Drop for Session {
@@ -96,7 +129,7 @@ impl Drop for Session {
 
 impl Session {
     pub(super) fn new(client: Client, connection: JoinHandle<()>, timeouts: Timeouts) -> Self {
-        Self { client, connection, timeouts, columns: BTreeMap::new() }
+        Self { client, connection, timeouts, prepared: BTreeMap::new(), server: None }
     }
 
     /// Whether the connection is known to be gone.
@@ -125,9 +158,20 @@ impl Session {
         Err(Failure::new(Reason::Connect, format!("the server is a {is}, and target_session_attrs wants a {wants}")))
     }
 
-    /// Which database this is: the server's system identifier, if the role may know it, and the database's object id;
-    /// inside a transaction.
-    pub async fn identity(&self) -> Result<String, Failure> {
+    /// Which server and database this is; inside a transaction that began with `opening`.
+    pub async fn server(&mut self, opening: &Opening) -> Result<ServerId, Failure> {
+        let now = (opening.started, opening.position.standby);
+        if let Some((started, standby, server)) = &self.server
+            && (*started, *standby) == now
+        {
+            return Ok(server.clone());
+        }
+        let server = ServerId { timeline: self.timeline(opening.position.standby).await?, ..self.who().await? };
+        self.server = Some((now.0, now.1, server.clone()));
+        Ok(server)
+    }
+
+    async fn who(&self) -> Result<ServerId, Failure> {
         let may = self
             .one(
                 "SELECT has_function_privilege('pg_control_system()', 'EXECUTE'), \
@@ -135,12 +179,39 @@ impl Session {
             )
             .await?;
         let oid: i64 = may.try_get(1).map_err(|e| Failure::of_query(&e))?;
-        if !may.try_get(0).unwrap_or(false) {
-            return Ok(format!("?/{oid}"));
+        let mut server = ServerId { database: oid.to_string(), ..ServerId::default() };
+        if may.try_get(0).unwrap_or(false) {
+            let system = self.one("SELECT system_identifier FROM pg_control_system()").await?;
+            let system: i64 = system.try_get(0).map_err(|e| Failure::of_query(&e))?;
+            server.system = Some(system.to_string());
         }
-        let system = self.one("SELECT system_identifier FROM pg_control_system()").await?;
-        let system: i64 = system.try_get(0).map_err(|e| Failure::of_query(&e))?;
-        Ok(format!("{system}/{oid}"))
+        Ok(server)
+    }
+
+    /// The timeline of a primary, which changes with every failover; services that hide it refuse the functions.
+    async fn timeline(&self, standby: bool) -> Result<Option<i64>, Failure> {
+        if standby {
+            return Ok(None);
+        }
+        self.batch("SAVEPOINT timeline").await?;
+        let statement = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)";
+        match self.text(statement).await {
+            Ok(rows) => {
+                self.batch("RELEASE SAVEPOINT timeline").await?;
+                let text = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
+                Ok(i64::from_str_radix(text, 16).ok())
+            }
+            Err(failure) if failure.connection_lost => Err(failure),
+            Err(_) => {
+                self.batch("ROLLBACK TO SAVEPOINT timeline").await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Which database this is, see [`ServerId::identity`]; inside a transaction.
+    pub async fn identity(&self) -> Result<String, Failure> {
+        Ok(self.who().await?.identity())
     }
 
     /// Runs one source's part of the transaction; when it fails, the rest of the transaction goes on.
@@ -155,7 +226,7 @@ impl Session {
             Err(failure) if failure.connection_lost => return Err(failure.clone()),
             Err(_) => {
                 // The columns may have changed: look again next time.
-                self.columns.remove(&source.name);
+                self.prepared.remove(&source.name);
                 self.batch("ROLLBACK TO SAVEPOINT source").await?;
             }
             Ok(_) => self.batch("RELEASE SAVEPOINT source").await?,
@@ -170,6 +241,7 @@ impl Session {
             "{}; \
              SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text, pg_is_in_recovery()::text, \
              extract(epoch FROM clock_timestamp())::text, \
+             trunc(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8::text, \
              set_config('client_encoding', CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, true) \
              FROM pg_current_snapshot() AS s",
             self.timeouts.opening(),
@@ -187,7 +259,9 @@ impl Session {
             standby: text(2) == "true",
         };
         let clock = text(3).parse().map_err(|_| Failure::new(Reason::Decode, "the server's clock makes no sense"))?;
-        Ok(Opening { position, clock })
+        // Unknown where a service hides it.
+        let started = text(4).parse().unwrap_or_default();
+        Ok(Opening { position, clock, started })
     }
 
     /// Ends the transaction.
@@ -210,41 +284,111 @@ impl Session {
         }
     }
 
-    /// Where the ids of a source stand, if its definition and the role's rights allow to tell; inside [`Session::part`].
-    pub async fn sequence(&mut self, source: &Source) -> Result<Option<Sequence>, Failure> {
-        let Some(name) = source.sequence.as_ref().filter(|_| self.columns.get(&source.name).is_some_and(|c| c.1))
-        else {
-            return Ok(None);
-        };
+    /// What tells which table this is, beside its rows, and whether a table was rewritten after the transaction's
+    /// snapshot was taken; inside [`Session::part`]. A standby shows a sequence that is ahead of the truth.
+    pub async fn evidence(
+        &mut self,
+        source: &Source,
+        opening: &Opening,
+        server: &ServerId,
+    ) -> Result<(Evidence, bool), Failure> {
+        let prepared = self.prepared(source)?;
+        let sequence = source.sequence.as_deref().filter(|_| prepared.sequence && !opening.position.standby);
         // Tables first: TRUNCATE … RESTART IDENTITY locks in this order too, and in the other one both could wait for
         // each other.
-        let statement = format!("{}; {}", sql::locks(source), sql::sequence(name));
+        let statement = format!("{}; {}", sql::locks(source), sql::evidence(&prepared.relations, sequence));
         let rows = self.text(&statement).await.map_err(|failure| in_file(source, None, failure))?;
-        let number = |i: usize| -> Result<Option<&str>, Failure> {
-            let row = rows.first().ok_or_else(|| Failure::new(Reason::Decode, "the sequence has no row"))?;
-            row.try_get(i).map_err(|e| Failure::of_query(&e))
+        let row = rows.first().ok_or_else(|| Failure::new(Reason::Decode, "the tables' files have no row"))?;
+        let are_there = row.try_get(5).map_err(|e| Failure::of_query(&e))?;
+        if are_there != Some(prepared.relations.len().to_string().as_str()) {
+            // One was dropped, and there can be others: look again what the SELECT reads.
+            self.prepared.remove(&source.name);
+            return Ok((Evidence::default(), true));
+        }
+        let text = |i: usize| row.try_get(i).map_err(|e| Failure::of_query(&e));
+        let number = |i: usize| -> Result<Option<i64>, Failure> {
+            let wrong = |_| Failure::new(Reason::Decode, "the sequence's answer makes no sense");
+            text(i)?.map(str::parse).transpose().map_err(wrong)
         };
-        let wrong = |_| Failure::new(Reason::Decode, "the sequence's answer makes no sense");
-        Ok(Some(Sequence {
-            last: number(0)?.unwrap_or_default().parse().map_err(wrong)?,
-            oid: number(1)?.unwrap_or_default().parse().map_err(wrong)?,
-            file: number(2)?.unwrap_or_default().parse().map_err(wrong)?,
-            table_file: number(3)?.map(str::parse).transpose().map_err(wrong)?,
-        }))
+        let stamp = Stamp {
+            system: server.system.clone(),
+            database: server.database.clone(),
+            timeline: server.timeline,
+            started: opening.started,
+            relations: text(1)?.unwrap_or_default().to_owned(),
+            sequence: number(3)?.zip(number(4)?),
+        };
+        let evidence = Evidence {
+            stamp,
+            last: number(2)?,
+            xmin: opening.position.xmin,
+            xmax: opening.position.xmax,
+            xids_fell: false,
+            now: (opening.clock * 1e6) as i64,
+        };
+        Ok((evidence, number(0)?.is_some_and(|rewritten| rewritten > 0)))
     }
 
-    /// Makes sure of the columns of a source, and whether its sequence can be read; inside [`Session::part`].
+    /// The rows that are there under these ids; inside [`Session::part`].
+    pub async fn witnesses(&self, source: &Source, ids: &[i64]) -> Result<BTreeMap<i64, Mark>, Failure> {
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let rows = self.rows(&sql::witnesses(source), &[(&ids, Type::INT8_ARRAY)]).await;
+        let rows = rows.map_err(|failure| in_file(source, None, failure))?;
+        let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
+        let mut marks = BTreeMap::new();
+        for row in &rows {
+            let values = labels(source, source.row_labels(), row, 2)?;
+            let id: i64 = row.try_get(0).map_err(wrong)?;
+            if marks.insert(id, Mark::new(row.try_get(1).map_err(wrong)?, &values)).is_some() {
+                let error = ApplyError::Duplicate(id);
+                return Err(Failure::new(Reason::Duplicate, format!("{}.sql: {error}", source.name)));
+            }
+        }
+        Ok(marks)
+    }
+
+    /// Which ids of these ranges (inclusive) are there, at most `limit` of each; inside [`Session::part`].
+    pub async fn seen(&self, source: &Source, ranges: &[(i64, i64)], limit: usize) -> Result<Vec<Seen>, Failure> {
+        let (lo, hi): (Vec<i64>, Vec<i64>) = ranges.iter().copied().unzip();
+        let parameters: [Parameter<'_>; 2] = [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY)];
+        let rows = self.rows(&sql::watch(source, limit), &parameters).await;
+        let rows = rows.map_err(|failure| in_file(source, None, failure))?;
+        let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
+        let open = source.open_labels();
+        let seen = |row: &Row| -> Result<Seen, Failure> {
+            Ok(Seen {
+                open: labels(source, open.iter().copied(), row, 0)?,
+                done: row.try_get(open.len()).map_err(wrong)?,
+                ids: row.try_get(open.len() + 1).map_err(wrong)?,
+                known: row.try_get(open.len() + 2).map_err(wrong)?,
+            })
+        };
+        rows.iter().map(seen).collect()
+    }
+
+    fn prepared(&self, source: &Source) -> Result<&Prepared, Failure> {
+        let missing = || Failure::new(Reason::Decode, format!("{} was not prepared", source.name));
+        self.prepared.get(&source.name).ok_or_else(missing)
+    }
+
+    /// Makes sure of the columns of a source, whether its sequence can be read, and which tables it reads; inside
+    /// [`Session::part`].
     pub async fn prepare(&mut self, source: &Source) -> Result<(), Failure> {
-        if self.columns.contains_key(&source.name) {
+        if self.prepared.contains_key(&source.name) {
             return Ok(());
         }
         let columns = self.describe(source).await?;
         definition::examine(self, source, &columns).await?.refusal()?;
-        let readable = match &source.sequence {
+        let sequence = match &source.sequence {
             Some(name) => self.may_read_sequence(name).await?,
             None => false,
         };
-        self.columns.insert(source.name.clone(), (columns, readable));
+        self.batch(&sql::locks(source)).await.map_err(|failure| in_file(source, None, failure))?;
+        let relations = self.rows(sql::LOCKED, &[]).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>();
+        let relations = relations.map_err(|e| Failure::of_query(&e))?;
+        self.prepared.insert(source.name.clone(), Prepared { columns, sequence, relations });
         Ok(())
     }
 
@@ -257,18 +401,18 @@ impl Session {
     }
 
     /// Reads a source that is [`Session::prepare`]d.
-    pub async fn read(&mut self, source: &Source, probe: &Probe) -> Result<Vec<Group>, Failure> {
-        match self.columns.get(&source.name) {
-            Some((columns, _)) => self.answer(source, columns, probe).await,
-            None => Err(Failure::new(Reason::Decode, format!("{} was not prepared", source.name))),
-        }
+    pub async fn read(&self, source: &Source, plan: &ReadPlan) -> Result<Vec<Group>, Failure> {
+        self.answer(source, &self.prepared(source)?.columns, plan).await
     }
 
     /// Runs the statement of a poll; inside a transaction.
-    pub async fn answer(&self, source: &Source, columns: &Columns, probe: &Probe) -> Result<Vec<Group>, Failure> {
-        let (lo, hi): (Vec<i64>, Vec<i64>) = probe.ranges().into_iter().unzip();
-        let statement = sql::poll(source, columns, probe);
-        let parameters: [Parameter<'_>; 2] = [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY)];
+    pub async fn answer(&self, source: &Source, columns: &Columns, plan: &ReadPlan) -> Result<Vec<Group>, Failure> {
+        let lo: Vec<i64> = plan.ranges.iter().map(|range| range.0).collect();
+        let hi: Vec<i64> = plan.ranges.iter().map(|range| range.1).collect();
+        let until: Vec<Option<f64>> = plan.ranges.iter().map(|range| range.2).collect();
+        let statement = sql::poll(source, columns, plan);
+        let parameters: [Parameter<'_>; 3] =
+            [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY), (&until, Type::FLOAT8_ARRAY)];
         // An unnamed statement with given types: prepared ones break behind a pooler in transaction mode.
         let query = self.client.query_typed(&statement, &parameters);
         let rows = self.deadline(query).await.map_err(|failure| in_file(source, None, failure))?;
@@ -353,28 +497,45 @@ impl<'a> FromSql<'a> for Lossy {
     }
 }
 
+/// The labels that stand in a row from the position `at` on.
+fn labels<'s>(
+    source: &Source,
+    names: impl Iterator<Item = &'s str>,
+    row: &Row,
+    at: usize,
+) -> Result<Vec<String>, Failure> {
+    let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
+    let label = |(i, name): (usize, &str)| -> Result<String, Failure> {
+        let text: Option<Lossy> = row.try_get(at + i).map_err(wrong)?;
+        Ok(cut(source.label(name, text.as_ref().map(|text| text.0.as_str()))))
+    };
+    names.enumerate().map(label).collect()
+}
+
 fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
     let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
-    let label = |(i, column): (usize, &String)| -> Result<String, Failure> {
-        let text: Option<Lossy> = row.try_get(i).map_err(wrong)?;
-        Ok(source.label(column, text.as_ref().map(|text| text.0.as_str())))
-    };
-    let mut labels = source.labels.iter().chain(&source.by).enumerate();
     let numbers = |i: usize| -> Result<Vec<u64>, Failure> {
         let numbers: Vec<i64> = row.try_get(i).map_err(wrong)?;
         Ok(numbers.into_iter().map(i64::unsigned_abs).collect())
     };
-    let at = source.labels.len() + source.by.len();
+    let mut set = labels(source, source.row_labels(), row, 0)?;
+    let at = set.len();
+    let by = set.split_off(source.labels.len());
+    let open = source.open_labels().into_iter().map(|label| source.label_of(label, &set, &by).to_owned()).collect();
+    let sums: Vec<String> = row.try_get(at + 6).map_err(wrong)?;
+    let sums: Option<Vec<Decimal>> = sums.iter().map(|sum| Decimal::parse(sum)).collect();
     let group = Group {
-        set: labels.by_ref().take(source.labels.len()).map(label).collect::<Result<_, _>>()?,
-        by: labels.map(label).collect::<Result<_, _>>()?,
+        set,
+        by,
+        open,
         done: row.try_get(at).map_err(wrong)?,
         known: row.try_get(at + 1).map_err(wrong)?,
         ids: row.try_get(at + 2).map_err(wrong)?,
-        newest: row.try_get(at + 3).map_err(wrong)?,
-        counts: numbers(at + 4)?,
-        sums: row.try_get(at + 5).map_err(wrong)?,
-        rejected: numbers(at + 6)?,
+        ats: row.try_get(at + 3).map_err(wrong)?,
+        newest: row.try_get(at + 4).map_err(wrong)?,
+        counts: numbers(at + 5)?,
+        sums: sums.ok_or_else(|| Failure::new(Reason::Decode, format!("{}: a sum is no decimal", source.name)))?,
+        rejected: numbers(at + 7)?,
     };
     let fits = group.counts.len() == source.counts.len()
         && group.sums.len() == source.sums.len()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{Encoder, labels, push_labels};
+use crate::ledger::decimal::Decimal;
 use crate::ledger::{Birth, Cell, Labels, Ledger, Set, totals};
 use crate::source::{Kind, Metric, Source};
 
@@ -110,18 +111,18 @@ impl<'a> Reader<'a> {
             let created = born.unwrap_or_default() as f64 / 1000.0;
             match same {
                 [(by, cell)] if !held(cell) => {
-                    let sum = sum.map_or(0.0, |i| cell.sums[i]);
+                    let sum = sum.map_or(0.0, |i| cell.sums[i].to_f64());
                     visit(values(by), Shown { counts: &cell.counts[counts.clone()], sum, created });
                 }
                 _ => {
                     added.clear();
                     added.resize(counts.len(), 0);
-                    let mut total = 0.0;
+                    let mut total = Decimal::default();
                     for (_, cell) in same.iter().filter(|(_, cell)| !held(cell)) {
                         totals::add(added, &cell.counts[counts.clone()]);
-                        total += sum.map_or(0.0, |i| cell.sums[i]);
+                        total += sum.map_or(Decimal::default(), |i| cell.sums[i]);
                     }
-                    visit(values(same[0].0), Shown { counts: added, sum: total, created });
+                    visit(values(same[0].0), Shown { counts: added, sum: total.to_f64(), created });
                 }
             }
         }
@@ -146,11 +147,9 @@ impl<'a> Iterator for Values<'a, '_> {
 
 fn open(encoder: &mut Encoder, source: &Source, metric: &Metric, ledger: &Ledger) {
     let mut rows = zeros(source, metric, ledger);
-    for ((set, by), count) in ledger.open_rows() {
-        let value = |label: &String| {
-            let own = source.labels.iter().position(|l| l == label).map(|i| set[i].as_str());
-            own.or_else(|| source.by.iter().position(|l| l == label).map(|i| by[i].as_str()))
-        };
+    let names = source.open_labels();
+    for (values, count) in ledger.open_rows() {
+        let value = |label: &String| names.iter().position(|name| name == label).map(|i| values[i].as_str());
         *rows.entry(metric.labels.iter().filter_map(value).collect()).or_default() += count;
     }
     for (values, count) in rows {

@@ -1,13 +1,15 @@
 //! Totals of the series of one source, which only grow.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::AddAssign;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Shape;
-use super::births::Birth;
+use super::decimal::Decimal;
+use super::zero_hold::Birth;
 
 /// Values of labels, in the order of the source's declaration.
 pub type Labels = Vec<String>;
@@ -37,7 +39,7 @@ pub struct Cell {
     /// Whole-number measures.
     pub counts: Vec<u64>,
     /// Sums.
-    pub sums: Vec<f64>,
+    pub sums: Vec<Decimal>,
 }
 
 impl Set {
@@ -49,7 +51,7 @@ impl Set {
 
 impl Cell {
     pub(super) fn new(shape: &Shape, birth: Birth, created: i64) -> Self {
-        Self { birth, created, counts: vec![0; shape.counts], sums: vec![0.0; shape.sums] }
+        Self { birth, created, counts: vec![0; shape.counts], sums: vec![Decimal::default(); shape.sums] }
     }
 }
 
@@ -60,9 +62,49 @@ pub fn add<T: AddAssign + Copy>(to: &mut [T], more: &[T]) {
 }
 
 /// Raises number by number to what is larger.
-pub fn raise<T: PartialOrd + Copy>(to: &mut [T], floor: &[T]) {
+fn raise<T: PartialOrd + Copy>(to: &mut [T], floor: &[T]) {
     debug_assert_eq!(to.len(), floor.len());
     to.iter_mut().zip(floor).filter(|(to, floor)| **to < **floor).for_each(|(to, floor)| *to = *floor);
+}
+
+/// The cell of a combination of labels, which is born now if there is none.
+pub(super) fn cell<'s>(
+    sets: &'s mut Sets,
+    shape: &Shape,
+    labels: Labels,
+    by: Labels,
+    birth: Birth,
+    now: i64,
+) -> &'s mut Cell {
+    let set = sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, birth, now)));
+    Arc::make_mut(set).cells.entry(by).or_insert_with(|| Cell::new(shape, birth, now))
+}
+
+/// Numbers where they stand now; `from` says for each where it stood, if it is not new.
+pub(super) fn moved<T: Copy + Default>(was: &[T], from: &[Option<usize>]) -> Vec<T> {
+    from.iter().map(|from| from.and_then(|i| was.get(i).copied()).unwrap_or_default()).collect()
+}
+
+/// Raises sets to what is larger; those of `floor` keep when they were born.
+pub(super) fn raise_sets(sets: &mut Sets, floor: Sets, shape: &Shape) {
+    for (labels, low) in floor {
+        let set = sets.entry(labels).or_insert_with(|| Arc::new(Set::new(shape, low.birth, low.created)));
+        let (set, low) = (Arc::make_mut(set), Arc::unwrap_or_clone(low));
+        set.birth = low.birth;
+        set.created = low.created;
+        for (by, low) in low.cells {
+            match set.cells.entry(by) {
+                Entry::Vacant(entry) => _ = entry.insert(low),
+                Entry::Occupied(mut entry) => {
+                    let cell = entry.get_mut();
+                    cell.birth = low.birth;
+                    cell.created = low.created;
+                    raise(&mut cell.counts, &low.counts);
+                    raise(&mut cell.sums, &low.sums);
+                }
+            }
+        }
+    }
 }
 
 /// A map whose keys are no strings, as a list of pairs.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::time::{Duration, Instant};
 
 use crate::db::{Failure, Target};
-use crate::ledger::Ledger;
+use crate::ledger::{Applied, Judgement, Ledger};
 use crate::source::Source;
 
 /// While history is read, progress is told this often.
@@ -50,7 +50,8 @@ impl Announcer {
                 detail(f);
             }
             None if ledger.is_complete() => {
-                let (rows, open, gaps) = (ledger.rows(), ledger.open(), ledger.gaps().len());
+                let frontier = ledger.frontier();
+                let (rows, open, gaps) = (ledger.rows(), frontier.open().len(), frontier.missing().watched());
                 tracing::info!(source = source.name, rows, open, gaps, "the source is being read");
             }
             // The first read goes on: it will be said at its end.
@@ -59,13 +60,41 @@ impl Announcer {
         self.sources.insert(source.name.clone(), said);
     }
 
-    /// The self-check found rows.
-    pub fn drifted(&self, source: &Source, rows: u64) {
-        if rows > 0 {
+    /// What rows that were counted before say of the table.
+    pub fn judged(&self, source: &Source, judgement: Judgement) {
+        let source = &source.name;
+        match judgement {
+            Judgement::InPlace => {}
+            Judgement::Reset => tracing::warn!(
+                source,
+                "the ids started again, or were set back: rows under ids that were counted before are new if they are \
+                 others; totals stay"
+            ),
+            Judgement::OtherDatabase => tracing::warn!(
+                source,
+                "none of the rows of this database was counted: they are counted anew, and totals become the larger of both"
+            ),
+        }
+    }
+
+    /// What is worth knowing of rows that were counted.
+    pub fn applied(&self, source: &Source, applied: &Applied) {
+        let source = &source.name;
+        if applied.late > 0 {
+            let rows = applied.late;
             tracing::warn!(
-                source = source.name,
+                source,
                 rows,
                 "counted late: rows turned up under ids that had been given up (poll.gap_watch)"
+            );
+        }
+        if applied.uncertain > 0 {
+            let rows = applied.uncertain;
+            tracing::warn!(
+                source,
+                rows,
+                "ids were handed out again, and only the time of these rows tells whether they were counted before: \
+                 totals may be off, by so many rows at most"
             );
         }
     }
@@ -76,7 +105,7 @@ impl Announcer {
         let last = self.progress.entry(source.name.clone()).or_insert_with(|| now - PROGRESS);
         if now - *last >= PROGRESS {
             *last = now;
-            let id = ledger.high().unwrap_or_default();
+            let id = ledger.frontier().high().unwrap_or_default();
             tracing::info!(source = source.name, rows = ledger.rows(), id, "reading rows from before");
         }
     }

@@ -51,7 +51,6 @@ impl Poller {
                 tracing::info!(source = name, "is not in the state: counting begins");
                 continue;
             };
-            tracked.sequence = saved.sequence;
             let ledger = match saved.resume(&tracked.source, tracked.ledger.shape().clone()) {
                 Resumed::Whole(ledger) => {
                     tracing::info!(source = name, rows = ledger.rows(), "goes on from the state");
@@ -60,7 +59,7 @@ impl Poller {
                 Resumed::Partly(ledger) => {
                     tracing::warn!(
                         source = name,
-                        "its metrics changed: counted anew from the table; unchanged counters and histograms do not fall"
+                        "its metrics changed: those that are unchanged go on, the others are counted from the rows that are there"
                     );
                     ledger
                 }
@@ -109,6 +108,6 @@ impl Poller {
 impl super::Tracked {
     fn saved(&self) -> Saved {
         let (fingerprint, ledger) = (self.fingerprint.clone(), self.ledger.clone());
-        Saved { fingerprint, sequence: self.sequence, ledger }
+        Saved { fingerprint, ledger }
     }
 }

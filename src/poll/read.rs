@@ -1,67 +1,84 @@
 //! One transaction: what the ledgers ask for, read in one snapshot and applied.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
 
-use super::{MIN_LIMIT, Poller, Tracked, now_ms};
-use crate::db::{Failure, Opening, Reason, Session};
-use crate::ledger::rewind::Sequence;
-use crate::ledger::{Applied, Group, Probe};
+use super::{MIN_LIMIT, Poller, Tracked};
+use crate::db::{Failure, Opening, Reason, ServerId, Session};
+use crate::ledger::frontier::{ReadPlan, Sighting, Watch};
+use crate::ledger::identity::Evidence;
+use crate::ledger::missing::Moment;
+use crate::ledger::{Applied, ApplyError, Group, Judgement, Seen};
+use crate::source::Source;
 
-/// The self-check looks once in so many parts of the time that gaps are watched: hourly, by default.
-const AUDITS: i64 = 24;
+/// A transaction begins again so often when a table was rewritten after its snapshot was taken.
+const ATTEMPTS: u32 = 5;
+/// A statement that looks for ids passes about this many at most.
+const LOOK: usize = 100_000;
+/// Nor does it look into more ranges than this.
+const LOOK_RANGES: usize = 5_000;
 
 /// What a source answered, and what it was asked.
 struct Answer {
-    probe: Probe,
+    plan: ReadPlan,
     groups: Vec<Group>,
-    sequence: Option<Sequence>,
+    watched: Option<(Sighting, Vec<Seen>)>,
+    recount: Option<(ReadPlan, Vec<Group>)>,
+    judgement: Judgement,
+}
+
+/// What is the same for all sources of a transaction.
+struct Ask<'a> {
+    opening: &'a Opening,
+    server: &'a ServerId,
+    /// The primary's snapshot is older than one that was read before.
+    xids_fell: bool,
+    at: Moment,
+    gap_watch: i64,
+    /// Whether to look for open and missing ids, too, or only at the tail.
+    is_full: bool,
 }
 
 impl Poller {
-    /// Reads some sources in one snapshot and applies the answers; returns those of which there is more to read.
+    /// Reads some sources in one snapshot and applies the answers; returns those of which there is more to read. Open
+    /// and missing ids are only looked for if it `is_full`.
     pub(super) async fn read(
         &mut self,
         which: &[usize],
+        is_full: bool,
         failures: &mut [Option<Failure>],
     ) -> Result<Vec<usize>, Failure> {
-        let now = now_ms();
-        let (mut session, is_new) = match self.session.take().filter(|session| !session.is_closed()) {
-            Some(session) => (session, false),
-            None => (self.target.connect().await?, true),
+        let mut session = match self.session.take().filter(|session| !session.is_closed()) {
+            Some(session) => session,
+            None => self.target.connect().await?,
         };
-        let opening = session.begin().await?;
-        if is_new {
-            self.identify(session.identity().await?);
-        }
-        self.is_ahead(&opening)?;
-        let mut answers = Vec::with_capacity(which.len());
-        for &i in which {
-            let (started, read_at) = (Instant::now(), self.read_at);
-            let audit = self.poll.gap_watch.as_millis() as i64 / AUDITS;
-            let tracked = &mut self.tracked[i];
-            let source = tracked.source.clone();
-            let standby = opening.position.standby;
-            let answer =
-                session.part(&source, async |session| tracked.ask(session, standby, read_at, now, audit).await).await?;
-            answers.push((answer, started.elapsed()));
-        }
+        let mut attempt = 1;
+        let (opening, answers) = loop {
+            let opening = session.begin().await?;
+            match self.ask(&mut session, &opening, which, is_full, attempt < ATTEMPTS).await? {
+                Some(answers) => break (opening, answers),
+                None => session.batch("ROLLBACK").await?,
+            }
+            attempt += 1;
+        };
         session.end().await?;
         self.session = Some(session);
-        self.position = opening.position;
-        self.read_at = opening.clock;
 
+        let at = moment(&opening);
+        let gap_watch = self.gap_watch();
         let mut more = Vec::new();
         for (&i, (answer, took)) in which.iter().zip(answers) {
             let tracked = &mut self.tracked[i];
-            let result = answer.and_then(|answer| tracked.take(answer, now));
+            if let Ok(answer) = &answer {
+                self.announcer.judged(&tracked.source, answer.judgement);
+            }
+            let result = answer.and_then(|answer| tracked.take(answer, at, gap_watch));
             match &result {
                 Ok(applied) => {
-                    let oldest = now - self.poll.gap_watch.as_millis() as i64;
-                    Arc::make_mut(&mut tracked.ledger).expire_gaps(oldest);
                     tracked.adapt(took, self.chunk, applied.more);
-                    self.announcer.drifted(&tracked.source, applied.drifted);
+                    self.announcer.applied(&tracked.source, applied);
                     if applied.more {
                         self.announcer.progress(&tracked.source, &tracked.ledger);
                         more.push(i);
@@ -78,24 +95,67 @@ impl Poller {
             }
             failures[i] = result.err();
         }
+        self.position = opening.position;
+        self.read_at = opening.clock;
         Ok(more)
     }
 
-    /// Notes which database this is; another one is counted anew, and no total falls.
-    fn identify(&mut self, identity: String) {
+    /// Asks the sources in a transaction that has begun; nothing if it is to begin again, which it `may`.
+    async fn ask(
+        &mut self,
+        session: &mut Session,
+        opening: &Opening,
+        which: &[usize],
+        is_full: bool,
+        may_begin_again: bool,
+    ) -> Result<Option<Vec<(Result<Answer, Failure>, Duration)>>, Failure> {
+        let server = session.server(opening).await?;
+        self.identify(&server);
+        self.is_ahead(opening)?;
+        let (now, last) = (&opening.position, &self.position);
+        let ask = Ask {
+            opening,
+            server: &server,
+            xids_fell: !now.standby && !last.standby && now.xmax < last.xmax,
+            at: moment(opening),
+            gap_watch: self.gap_watch(),
+            is_full,
+        };
+        let mut answers = Vec::with_capacity(which.len());
+        for &i in which {
+            let started = Instant::now();
+            let tracked = &mut self.tracked[i];
+            let source = tracked.source.clone();
+            let answer =
+                session.part(&source, async |session| tracked.ask(session, &ask, may_begin_again).await).await?;
+            let answer = match answer {
+                Ok(None) => return Ok(None),
+                Ok(Some(answer)) => Ok(answer),
+                Err(failure) => Err(failure),
+            };
+            answers.push((answer, started.elapsed()));
+        }
+        Ok(Some(answers))
+    }
+
+    fn gap_watch(&self) -> i64 {
+        i64::try_from(self.poll.gap_watch.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Notes which database this is. Whether its rows are those that were counted, they tell themselves.
+    fn identify(&mut self, server: &ServerId) {
+        let identity = server.identity();
         if self.identity.as_ref().is_some_and(|was| is_other(was, &identity)) {
             tracing::warn!(
                 was = self.identity,
                 now = identity,
-                "this is another database: its tables are counted anew, and totals become the larger of both"
+                "this is another database: rows that were counted are looked for in it"
             );
-            for tracked in &mut self.tracked {
-                Arc::make_mut(&mut tracked.ledger).rebuild();
-                tracked.sequence = None;
-            }
             self.position = crate::db::Position::default();
         }
-        self.identity = Some(identity);
+        if self.identity.as_ref() != Some(&identity) {
+            self.identity = Some(identity);
+        }
     }
 
     /// A standby that lags would un-see what has been counted, and miss what is asked for.
@@ -112,6 +172,10 @@ impl Poller {
     }
 }
 
+fn moment(opening: &Opening) -> Moment {
+    Moment { now: (opening.clock * 1000.0) as i64, xmin: opening.position.xmin, xmax: opening.position.xmax }
+}
+
 /// Whether two identities (`system/database`) are of two databases; a system that is unknown can be the same one.
 pub fn is_other(was: &str, now: &str) -> bool {
     let (was, now) = (was.split_once('/'), now.split_once('/'));
@@ -119,41 +183,68 @@ pub fn is_other(was: &str, now: &str) -> bool {
 }
 
 impl Tracked {
-    /// Reads what the ledger asks for; before, it looks whether the ids have started again.
+    /// Reads what the ledger asks for; nothing if the transaction is to begin again.
     async fn ask(
         &mut self,
         session: &mut Session,
-        standby: bool,
-        read_at: f64,
-        now: i64,
-        audit: i64,
-    ) -> Result<Answer, Failure> {
+        ask: &Ask<'_>,
+        may_begin_again: bool,
+    ) -> Result<Option<Answer>, Failure> {
         session.prepare(&self.source).await?;
-        let sequence = if standby { None } else { session.sequence(&self.source).await? };
-        let rewound = sequence.zip(self.sequence).and_then(|(now, last)| now.rewound(&last));
-        if let Some(how) = rewound {
-            tracing::warn!(
-                source = self.source.name,
-                last = self.sequence.map(|s| s.last),
-                now = sequence.map(|s| s.last),
-                ?how,
-                "the ids started again: the table is read anew, new rows are counted, totals stay"
-            );
-            Arc::make_mut(&mut self.ledger).rewind(how, read_at);
-            // Noted at once: should reading fail, the next poll must not take it for another rewind.
-            self.sequence = sequence;
+        let (evidence, is_rewritten) = session.evidence(&self.source, ask.opening, ask.server).await?;
+        if is_rewritten && may_begin_again {
+            return Ok(None);
         }
-        let mut probe = self.ledger.probe(now, self.limit);
-        self.ledger.audit(&mut probe, now, audit);
-        let groups = session.read(&self.source, &probe).await?;
-        Ok(Answer { probe, groups, sequence })
+        let evidence = Evidence { xids_fell: ask.xids_fell, ..evidence };
+        let judgement = self.judge(session, &evidence, ask.at).await?;
+        let watched = if ask.is_full {
+            let watch = self.ledger.watch(ask.at.now, ask.gap_watch);
+            let seen = look(session, &self.source, &watch).await?;
+            Some((self.ledger.sort(&watch, &seen).map_err(|e| self.wrong(&e))?, seen))
+        } else {
+            None
+        };
+        let found = watched.as_ref().map_or(&[][..], |(sighting, _)| &sighting.found);
+        let plan = self.ledger.plan(found, self.limit);
+        let groups = session.read(&self.source, &plan).await?;
+        let recount = match self.ledger.plan_recount(self.limit) {
+            Some(plan) => Some((plan.clone(), session.read(&self.source, &plan).await?)),
+            None => None,
+        };
+        Ok(Some(Answer { plan, groups, watched, recount, judgement }))
     }
 
-    fn take(&mut self, answer: Answer, now: i64) -> Result<Applied, Failure> {
-        let applied = Arc::make_mut(&mut self.ledger).apply(&answer.probe, answer.groups, now);
-        let applied = applied.map_err(|e| Failure::new(Reason::Duplicate, format!("{}.sql: {e}", self.source.name)))?;
-        self.sequence = answer.sequence.or(self.sequence);
+    /// Looks at rows that were counted, whether they are still the same ones.
+    async fn judge(&mut self, session: &Session, evidence: &Evidence, at: Moment) -> Result<Judgement, Failure> {
+        let (ids, are_all) = self.ledger.witnesses(evidence);
+        let mut seen = session.witnesses(&self.source, &ids).await?;
+        if !are_all {
+            if self.ledger.is_undisturbed(&seen, &ids) {
+                Arc::make_mut(&mut self.ledger).observe(evidence);
+                return Ok(Judgement::InPlace);
+            }
+            seen = session.witnesses(&self.source, &self.ledger.all_witnesses()).await?;
+        }
+        Ok(Arc::make_mut(&mut self.ledger).judge(evidence, &seen, at))
+    }
+
+    fn take(&mut self, answer: Answer, at: Moment, gap_watch: i64) -> Result<Applied, Failure> {
+        let Answer { plan, groups, watched, recount, .. } = answer;
+        // What can be refused is, before anything changes.
+        let mut ledger = (*self.ledger).clone();
+        let watched = watched.as_ref().map(|(sighting, seen)| (sighting, &seen[..]));
+        let mut applied = ledger.apply(&plan, watched, groups, at).map_err(|e| self.wrong(&e))?;
+        if let Some((plan, groups)) = recount {
+            ledger.apply_recount(&plan, groups, at.now).map_err(|e| self.wrong(&e))?;
+            applied.more |= ledger.plan_recount(1).is_some();
+        }
+        ledger.age(at, gap_watch);
+        self.ledger = Arc::new(ledger);
         Ok(applied)
+    }
+
+    fn wrong(&self, error: &ApplyError) -> Failure {
+        Failure::new(Reason::Duplicate, format!("{}.sql: {error}", self.source.name))
     }
 
     /// Reads more rows at once when that is quick, fewer when it is slow.
@@ -164,6 +255,35 @@ impl Tracked {
             self.limit = (self.limit * 2).min(super::MAX_LIMIT);
         }
     }
+}
+
+/// Looks which ids of a watch are there, in statements that each are quick.
+async fn look(session: &Session, source: &Source, watch: &Watch) -> Result<Vec<Seen>, Failure> {
+    let mut left: VecDeque<(i64, i64)> = watch.ranges.iter().copied().collect();
+    let mut all = Vec::new();
+    while !left.is_empty() {
+        let (mut ranges, mut width) = (Vec::new(), 0);
+        while let Some(&(lo, hi)) = left.front()
+            && ranges.len() < LOOK_RANGES
+            && (width < LOOK || ranges.is_empty())
+        {
+            width += usize::try_from(lo.abs_diff(hi)).unwrap_or(usize::MAX).min(LOOK);
+            ranges.push((lo, hi));
+            left.pop_front();
+        }
+        let seen = session.seen(source, &ranges, LOOK).await?;
+        // A range that came back full goes on behind its last row.
+        for &(lo, hi) in ranges.iter().rev().filter(|range| range.0.abs_diff(range.1) >= LOOK as u64) {
+            let inside = || seen.iter().flat_map(|seen| &seen.ids).filter(|id| (lo..=hi).contains(id));
+            if inside().count() >= LOOK
+                && let Some(next) = inside().max().and_then(|last| last.checked_add(1)).filter(|&next| next <= hi)
+            {
+                left.push_front((next, hi));
+            }
+        }
+        all.extend(seen);
+    }
+    Ok(all)
 }
 
 #[cfg(test)]

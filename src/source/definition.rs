@@ -124,7 +124,7 @@ impl Parser {
         stray.iter().for_each(|k| self.problem(&format!("missing.{k}"), "is the label of no metric"));
         self.enumerate();
         let Source { labels, by, values, .. } = &self.source;
-        let width = labels.len() + by.len() + self.source.only().len() + 2 * values.len();
+        let width = labels.len() + by.len() + self.source.only().len() + 3 * values.len();
         if width > MAX_WIDTH {
             let message = format!(
                 "reads {} value columns, which is more than one statement of PostgreSQL can hold: \

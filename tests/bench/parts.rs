@@ -8,7 +8,10 @@ use std::time::Duration;
 use divan::{AllocProfiler, Bencher};
 use rsolv_exporter::exposition::Format;
 use rsolv_exporter::exposition::gzip::Part;
-use rsolv_exporter::ledger::{Group, Ledger, Probe};
+use rsolv_exporter::ledger::decimal::Decimal;
+use rsolv_exporter::ledger::frontier::ReadPlan;
+use rsolv_exporter::ledger::missing::Moment;
+use rsolv_exporter::ledger::{Group, Ledger};
 use rsolv_exporter::published::Page;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::sql::{self, Column, ColumnType, Columns};
@@ -36,7 +39,7 @@ fn groups(source: &Source, repositories: i64, first: i64) -> Vec<Group> {
         done: true,
         ids: vec![first + i],
         counts: vec![1 + i as u64 % 1000; source.counts.len()],
-        sums: vec![i as f64 * 1.5; source.sums.len()],
+        sums: vec![Decimal::not_below(i as f64 * 1.5); source.sums.len()],
         rejected: vec![0; source.values.len()],
         ..Group::default()
     };
@@ -45,8 +48,8 @@ fn groups(source: &Source, repositories: i64, first: i64) -> Vec<Group> {
 
 fn ledger(source: &Source, repositories: i64) -> Ledger {
     let mut ledger = Ledger::new(source.shape(10_000));
-    let probe = Probe { limit: 1_000_000, ..Probe::default() };
-    ledger.apply(&probe, groups(source, repositories, 1), 1).expect("an answer that can be right");
+    let plan = ledger.plan(&[], 1_000_000);
+    ledger.apply(&plan, None, groups(source, repositories, 1), Moment::default()).expect("an answer that can be right");
     ledger
 }
 
@@ -61,15 +64,15 @@ fn page(repositories: i64) -> Arc<Page> {
 fn ledger_applies(bencher: Bencher<'_, '_>, repositories: i64) {
     let source = source();
     let ledger = Arc::new(ledger(&source, repositories));
-    let probe = ledger.probe(0, 20_000);
+    let plan = ledger.plan(&[], 20_000);
     let answer = || (ledger.clone(), groups(&source, 33, 1_000_000));
     bencher.with_inputs(answer).bench_values(|(mut ledger, groups)| {
-        Arc::make_mut(&mut ledger).apply(&probe, groups, 1).expect("new rows");
+        Arc::make_mut(&mut ledger).apply(&plan, None, groups, Moment::default()).expect("new rows");
         ledger
     });
 }
 
-/// The statement of a poll that looks into so many gaps.
+/// The statement of a poll that reads so many ranges.
 #[divan::bench(args = [0, 1_000])]
 fn statement(bencher: Bencher<'_, '_>, gaps: i64) {
     let source = source();
@@ -80,9 +83,9 @@ fn statement(bencher: Bencher<'_, '_>, gaps: i64) {
     };
     let column = |name: &str| Column { kind: kind(name), type_name: String::new() };
     let columns: Columns = source.columns().into_keys().map(|name| (name.to_owned(), column(name))).collect();
-    let gaps = (0..gaps).map(|i| (i * 10, i * 10 + 3)).collect();
-    let probe = Probe { above: Some(1_000_000), gaps, limit: 20_000, ..Probe::default() };
-    bencher.bench(|| sql::poll(&source, &columns, &probe));
+    let ranges = (0..gaps).map(|i| (i * 10, i * 10 + 3, None)).collect();
+    let plan = ReadPlan { ranges, limit: 20_000 };
+    bencher.bench(|| sql::poll(&source, &columns, &plan));
 }
 
 #[divan::bench(args = REPOSITORIES)]
@@ -113,7 +116,7 @@ fn gzip(bencher: Bencher<'_, '_>, repositories: i64) {
 fn state_file(bencher: Bencher<'_, '_>, repositories: i64) {
     let source = source();
     let ledger = Arc::new(ledger(&source, repositories));
-    let saved = Saved { fingerprint: Fingerprint::of(&source).into(), sequence: None, ledger };
+    let saved = Saved { fingerprint: Fingerprint::of(&source).into(), ledger };
     let state = State { sources: [(source.name.clone(), saved)].into(), ..State::default() };
     let folder = tempfile::tempdir().expect("a folder");
     let file = StateFile::lock(&folder.path().join("state")).expect("its lock");

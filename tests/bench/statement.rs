@@ -41,12 +41,16 @@ impl Composed {
     /// The statement on the validations for ids from `next` on, as a poll after the first one has it.
     pub fn from(&self, next: i64) -> Result<String> {
         let statement = self.parts()?.1;
-        let all = format!("unnest('{{{}}}'::int8[], '{{{}}}'::int8[])", i64::MIN, i64::MAX);
+        let all = format!("unnest('{{{}}}'::int8[], '{{{}}}'::int8[], '{{NULL}}'::float8[])", i64::MIN, i64::MAX);
         if !statement.contains(&all) {
             return Err(changed("the range of all ids"));
         }
         // Nothing may come before the first id either.
-        let tail = format!("unnest('{{{},{next}}}'::int8[], '{{0,{}}}'::int8[])", i64::MIN, i64::MAX);
+        let tail = format!(
+            "unnest('{{{},{next}}}'::int8[], '{{0,{}}}'::int8[], '{{NULL,NULL}}'::float8[])",
+            i64::MIN,
+            i64::MAX
+        );
         Ok(statement.replacen(&all, &tail, 1))
     }
 }

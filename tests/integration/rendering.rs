@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rsolv_exporter::exposition::Format;
-use rsolv_exporter::ledger::{Group, Ledger, Probe};
+use rsolv_exporter::ledger::decimal::Decimal;
+use rsolv_exporter::ledger::missing::Moment;
+use rsolv_exporter::ledger::{Group, Ledger};
 use rsolv_exporter::published::Page;
 use rsolv_exporter::source::Source;
 
@@ -22,7 +24,7 @@ pub fn groups(source: &Source, repositories: i64, first: i64) -> Vec<Group> {
         done: true,
         ids: vec![first + i],
         counts: vec![1; source.counts.len()],
-        sums: vec![1500.0; source.sums.len()],
+        sums: vec![Decimal::not_below(1500.0); source.sums.len()],
         rejected: vec![0; source.values.len()],
         ..Group::default()
     };
@@ -34,7 +36,8 @@ pub fn ledger(repositories: i64) -> Ledger {
     let source = &Source::shipped().expect("sound definitions")[0];
     let mut ledger = Ledger::new(source.shape(1_000_000));
     let groups = groups(source, repositories, 1);
-    ledger.apply(&Probe { limit: 1_000_000, ..Probe::default() }, groups, 1).expect("an answer that can be right");
+    let plan = ledger.plan(&[], 1_000_000);
+    ledger.apply(&plan, None, groups, Moment::default()).expect("an answer that can be right");
     ledger
 }
 

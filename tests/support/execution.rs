@@ -94,6 +94,14 @@ impl Mitigation {
     }
 }
 
+impl Validation {
+    /// The statement that inserts the row under an id of one's own choice.
+    pub fn with_id(self, id: &str) -> String {
+        let insert = String::from(self).replacen("_executions (", "_executions (id, ", 1);
+        insert.replacen("VALUES (", &format!("VALUES ({id}, "), 1)
+    }
+}
+
 impl From<Validation> for String {
     fn from(row: Validation) -> Self {
         format!(

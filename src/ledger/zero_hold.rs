@@ -74,7 +74,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{done, poll, shape};
+    use super::super::testing::{done, poll, shape};
     use super::*;
 
     #[test]

@@ -1,0 +1,310 @@
+//! Which rows next: the high watermark, the open ids, the missing ones, and counted ones that may come again.
+//!
+//! An id leaves this only by being counted. An answer that does not show it ends nothing: an open id that is not there
+//! is missing from then on.
+
+use serde::{Deserialize, Serialize};
+
+use super::id_set::IdSet;
+use super::missing::{Found, Missing, Moment, Turn};
+
+/// Between two ids that are looked for, so many others cost less to pass than a new descent into the index.
+const SLACK: u64 = 6;
+/// A range that is looked into holds at most about so many ids.
+const LARGEST: u64 = 50_000;
+
+/// What is known of the ids of one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Frontier {
+    /// The largest id seen.
+    high: Option<i64>,
+    /// Seen, not done.
+    open: IdSet,
+    /// Below [`Frontier::high`], not seen.
+    missing: Missing,
+    /// Counted ids that the database may hand out again, after a loss or a reset.
+    recycled: IdSet,
+    /// A row under a recycled id that finished by then (seconds since the epoch, by the clock that the rows are stamped
+    /// with) has been counted.
+    recycled_until: f64,
+}
+
+/// What to look for before rows are read: which ids of these ranges are there, and which of them are done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Watch {
+    /// Inclusive, disjoint, in order. They hold ids that have been counted, too.
+    pub ranges: Vec<(i64, i64)>,
+    turn: Turn,
+}
+
+/// The ids of a [`Watch`] that are there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sighting {
+    /// Open before, and still open, in order.
+    pub still_open: Vec<i64>,
+    /// Open ids that are not there, in order.
+    pub absent: Vec<i64>,
+    /// Ids of rows that are to be read, in order.
+    pub found: Vec<i64>,
+    turn: Turn,
+}
+
+/// The first and the last id of a range, and the time (seconds since the epoch) by which a row in it has been counted
+/// before, if it may have been.
+pub type Range = (i64, i64, Option<f64>);
+
+/// Which rows to read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReadPlan {
+    /// Disjoint, in order; the last one is the tail.
+    pub ranges: Vec<Range>,
+    /// At most so many rows are read of each range.
+    pub limit: usize,
+}
+
+impl ReadPlan {
+    /// A plan for all rows above an id, or for all there are.
+    pub fn above(high: Option<i64>, limit: usize) -> Self {
+        let tail = high.map_or(Some(i64::MIN), |high| high.checked_add(1));
+        Self { ranges: tail.map(|lo| (lo, i64::MAX, None)).into_iter().collect(), limit }
+    }
+
+    /// Whether a range came back full (`rows` are in order of their ids), so that there may be more.
+    pub fn is_cut(&self, rows: &[(i64, bool)]) -> bool {
+        let within = |lo, hi| rows.partition_point(|row| row.0 <= hi) - rows.partition_point(|row| row.0 < lo);
+        self.ranges.iter().filter(|range| range.0 < range.1).any(|&(lo, hi, _)| within(lo, hi) >= self.limit)
+    }
+}
+
+impl Frontier {
+    /// The largest id seen.
+    pub fn high(&self) -> Option<i64> {
+        self.high
+    }
+
+    /// The ids of rows seen and not done.
+    pub fn open(&self) -> &IdSet {
+        &self.open
+    }
+
+    /// The ids below the largest that have not been seen.
+    pub fn missing(&self) -> &Missing {
+        &self.missing
+    }
+
+    /// Whether a row under this id, if there was one, has been counted.
+    pub fn is_counted(&self, id: i64) -> bool {
+        self.high.is_some_and(|high| id <= high) && !self.open.contains(id) && !self.missing.contains(id)
+    }
+
+    /// The inclusive ranges of ids that are not counted, below the largest one, in order.
+    pub fn uncounted(&self) -> Vec<(i64, i64)> {
+        let mut ranges: Vec<_> = self.missing.ranges().chain(self.open.ranges()).collect();
+        ranges.sort_unstable();
+        ranges
+    }
+
+    /// What to look for now; ids above `handed_out` are new or will be.
+    pub fn watch(&self, now: i64, gap_watch: i64, handed_out: Option<i64>) -> Watch {
+        let (mut due, turn) = self.missing.due(now, gap_watch, handed_out);
+        due.extend(self.open.ranges());
+        due.extend(self.recycled.ranges());
+        Watch { ranges: coalesce(due), turn }
+    }
+
+    /// Sorts what a watch found, `(id, whether it is done)`. Ids that are there twice are an error.
+    pub fn sort(&self, watch: &Watch, mut seen: Vec<(i64, bool)>) -> Result<Sighting, i64> {
+        seen.sort_unstable();
+        if let Some(pair) = seen.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(pair[0].0);
+        }
+        let mut sighting = Sighting { turn: watch.turn, ..Sighting::default() };
+        let mut open = self.open.ranges().flat_map(|(lo, hi)| lo..=hi).peekable();
+        for (id, done) in seen {
+            while let Some(absent) = open.next_if(|&open| open < id) {
+                sighting.absent.push(absent);
+            }
+            match open.next_if_eq(&id) {
+                Some(_) if !done => sighting.still_open.push(id),
+                Some(_) => sighting.found.push(id),
+                None if self.missing.contains(id) || self.recycled.contains(id) => sighting.found.push(id),
+                None => {}
+            }
+        }
+        sighting.absent.extend(open);
+        Ok(sighting)
+    }
+
+    /// Which rows to read: those that were found, and the tail.
+    pub fn plan(&self, found: &[i64], limit: usize) -> ReadPlan {
+        let mut ranges: Vec<Range> = Vec::new();
+        for &id in found.iter().take(limit) {
+            let is_new = self.missing.contains(id) || self.open.contains(id);
+            let until = (!is_new && self.recycled.contains(id)).then_some(self.recycled_until);
+            match ranges.last_mut() {
+                Some((_, hi, same)) if hi.checked_add(1) == Some(id) && *same == until => *hi = id,
+                _ => ranges.push((id, id, until)),
+            }
+        }
+        ranges.extend(ReadPlan::above(self.high, limit).ranges);
+        ReadPlan { ranges, limit }
+    }
+
+    /// A plan for every row that is not counted, in one go.
+    pub fn plan_all(&self, limit: usize) -> ReadPlan {
+        let uncounted = self.uncounted().into_iter().map(|(lo, hi)| (lo, hi, None));
+        ReadPlan { ranges: uncounted.chain(ReadPlan::above(self.high, limit).ranges).collect(), limit }
+    }
+
+    /// Takes what a watch showed: open ids that are not there are missing from now on.
+    pub fn looked(&mut self, sighting: &Sighting, at: Moment) {
+        let mut absent = IdSet::default();
+        for &id in &sighting.absent {
+            self.open.remove(id);
+            absent.insert(id);
+        }
+        self.missing.add(absent, at);
+        self.missing.looked(sighting.turn);
+    }
+
+    /// Takes rows that were read: `(id, whether it is done)`, in order. Returns how many of them had been retired.
+    pub fn take(&mut self, rows: &[(i64, bool)], at: Moment) -> u64 {
+        let (mut retired, mut skipped) = (0, IdSet::default());
+        for &(id, done) in rows {
+            let next = self.high.map_or(i64::MIN, |high| high.saturating_add(1));
+            if self.high.is_none_or(|high| id > high) {
+                if next < id {
+                    skipped.insert_range(next, id - 1);
+                }
+                self.high = Some(id);
+            } else {
+                retired += u64::from(self.missing.take(id, at) == Found::Retired);
+                self.recycled.remove(id);
+            }
+            if done {
+                self.open.remove(id);
+            } else {
+                self.open.insert(id);
+            }
+        }
+        self.missing.add(skipped, at);
+        retired
+    }
+
+    /// Lets time pass.
+    pub fn age(&mut self, at: Moment, gap_watch: i64) {
+        self.missing.age(at, gap_watch);
+    }
+
+    /// The transaction ids are those of another history.
+    pub fn restart(&mut self, at: Moment) {
+        self.missing.restart(at);
+    }
+
+    /// Forgets that ids have been counted: rows under them are new.
+    pub fn forget(&mut self, lo: i64, hi: i64, at: Moment) {
+        let Some(high) = self.high.filter(|&high| lo <= high) else { return };
+        self.recycled.remove_range(lo, hi);
+        if hi >= high {
+            self.open.remove_range(lo, i64::MAX);
+            self.missing.remove_range(lo, i64::MAX);
+            self.recycled.remove_range(lo, i64::MAX);
+            self.high = lo.checked_sub(1);
+        } else {
+            self.missing.remove_range(lo, hi);
+            let mut ids: IdSet = [(lo, hi)].into_iter().collect();
+            let open: Vec<_> = self.open.ranges_from(lo).take_while(|range| range.0 <= hi).collect();
+            open.into_iter().for_each(|(lo, hi)| ids.remove_range(lo, hi));
+            self.missing.add(ids, at);
+        }
+    }
+
+    /// Ids of a range that have been counted may be handed out again. Rows that finished by `until` are the old ones.
+    pub fn recycle(&mut self, lo: i64, hi: i64, until: f64) {
+        let Some(hi) = self.high.map(|high| hi.min(high)) else { return };
+        if lo <= hi {
+            self.recycled.insert_range(lo, hi);
+            self.recycled_until = self.recycled_until.max(until);
+        }
+    }
+
+    /// The rows of a range are in place: their ids do not come again.
+    pub fn keep(&mut self, lo: i64, hi: i64) {
+        self.recycled.remove_range(lo, hi);
+        if self.recycled.is_empty() {
+            self.recycled_until = 0.0;
+        }
+    }
+
+    /// A frontier as an earlier version of the state had it.
+    pub fn restored(high: Option<i64>, open: IdSet, missing: IdSet, at: Moment) -> Self {
+        let mut frontier = Self { high, open, ..Self::default() };
+        frontier.missing.add(missing, at);
+        frontier
+    }
+}
+
+/// Joins ranges where it costs less to pass the ids between them. The result is in order.
+fn coalesce(mut ranges: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+    ranges.sort_unstable();
+    let mut joined: Vec<(i64, i64)> = Vec::with_capacity(ranges.len().min(1_024));
+    for (lo, hi) in ranges {
+        match joined.last_mut() {
+            Some((start, end)) if lo <= *end || (lo.abs_diff(*end) <= SLACK && start.abs_diff(hi) < LARGEST) => {
+                *end = hi.max(*end);
+            }
+            _ => joined.push((lo, hi)),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(now: i64) -> Moment {
+        Moment { now, xmin: now, xmax: now + 1 }
+    }
+
+    #[test]
+    fn ranges_are_joined_where_that_is_cheaper() {
+        assert_eq!(coalesce(vec![(20, 20), (1, 1), (3, 3), (8, 10), (9, 12)]), [(1, 12), (20, 20)]);
+        assert_eq!(coalesce((0..100_000).map(|i| (2 * i, 2 * i)).collect()).len(), 4);
+    }
+
+    #[test]
+    fn an_open_id_that_is_not_there_is_missing_until_it_comes() {
+        let mut frontier = Frontier::default();
+        frontier.take(&[(1, false), (2, false), (3, true)], at(0));
+        let watch = frontier.watch(0, 1, None);
+        let sighting = frontier.sort(&watch, vec![(2, false)]).unwrap();
+        assert_eq!((&sighting.absent[..], &sighting.still_open[..]), (&[1][..], &[2][..]));
+        frontier.looked(&sighting, at(1));
+        assert!(frontier.missing().contains(1) && !frontier.open().contains(1) && !frontier.is_counted(1));
+        let watch = frontier.watch(1, 1, None);
+        let sighting = frontier.sort(&watch, vec![(1, true), (2, true), (3, true)]).unwrap();
+        assert_eq!(sighting.found, [1, 2], "3 has been counted");
+        assert_eq!(frontier.plan(&sighting.found, 10).ranges, [(1, 2, None), (4, i64::MAX, None)]);
+        assert_eq!(frontier.sort(&watch, vec![(1, true), (1, true)]), Err(1));
+    }
+
+    #[test]
+    fn a_recycled_id_has_a_time_and_a_forgotten_one_has_none() {
+        let mut frontier = Frontier::default();
+        let rows: Vec<_> = (1..=9).map(|id| (id, id != 5)).collect();
+        frontier.take(&rows, at(0));
+        frontier.recycle(3, 7, 50.0);
+        frontier.forget(3, 3, at(0));
+        assert_eq!(
+            frontier.plan(&[3, 4, 5], 10).ranges,
+            [(3, 3, None), (4, 4, Some(50.0)), (5, 5, None), (10, i64::MAX, None)]
+        );
+        frontier.take(&[(4, true)], at(0));
+        assert_eq!(frontier.plan(&[6], 10).ranges[0], (6, 6, Some(50.0)));
+        frontier.keep(0, 9);
+        assert_eq!(frontier.plan(&[6], 10).ranges[0], (6, 6, None));
+        frontier.forget(4, i64::MAX, at(0));
+        assert_eq!((frontier.high(), frontier.open().len()), (Some(3), 0));
+    }
+}
