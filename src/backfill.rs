@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use timeline::Timeline;
 
 use crate::config::Settings;
-use crate::db::{Failure, Reason, Session, lacking};
+use crate::db::{Failure, Reason, Session, definition};
 use crate::exposition::{Encoder as _, Format, text};
 use crate::gone::{self, Ledgers};
 use crate::ledger::{Labels, Ledger};
@@ -107,10 +107,7 @@ pub async fn run(
     let (mut histories, mut newest, mut estimate) = (Vec::new(), Vec::new(), Estimate::default());
     for source in sources {
         let columns = session.describe(source).await?;
-        let lacking = lacking(source, &columns);
-        if !lacking.is_empty() {
-            return Err(Failure::new(Reason::Missing, lacking.join("; ")).into());
-        }
+        definition::examine(&session, source, &columns).await?.refusal()?;
         let ledger = ledgers.of(&session, source).await?;
         let reader = Reader { session: &session, source, columns: &columns, timeline, ledger };
         for layout in layouts.iter().filter(|layout| std::ptr::eq(layout.source, source)) {

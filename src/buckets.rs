@@ -109,7 +109,7 @@ impl Suggestion<'_> {
 }
 
 /// A basic string of TOML.
-fn toml_string(text: &str) -> String {
+pub fn toml_string(text: &str) -> String {
     // JSON's escapes are all TOML's, which further wants one for DEL.
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }

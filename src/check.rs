@@ -6,6 +6,7 @@ mod references;
 mod remedy;
 mod report;
 mod sample;
+mod state;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,9 +14,10 @@ pub use remedy::remedy;
 pub use report::{Clock, Line, Report};
 
 use crate::config::Settings;
-use crate::db::{Failure, Opening, Session, lacking};
+use crate::db::{Failure, Opening, Reason, Session, definition};
 use crate::ledger::frontier::ReadPlan;
 use crate::source::Source;
+use crate::sql;
 
 /// So many of the newest rows are read to see that the statement of a poll works, and what they hold.
 const SAMPLE: i64 = 10_000;
@@ -25,13 +27,7 @@ const CLOCKS: f64 = 5.0;
 /// Checks everything that can be checked without changing anything.
 pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
     let mut report = Report { database: settings.target.to_string(), ..Report::default() };
-    if settings.state_file.is_none() {
-        report.warnings.push(
-            "state.file is not set: after rows are deleted, a restart is a counter reset, which \
-             Prometheus reads as new events. Set state.file to a path on a disk that survives."
-                .to_owned(),
-        );
-    }
+    state::check(&mut report, settings, sources);
     match settings.target.connect().await {
         Err(failure) => report.problems.push(explain(settings, &failure)),
         Ok(session) => {
@@ -39,6 +35,7 @@ pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
                 report.problems.push(explain(settings, &failure));
             }
             for source in sources.iter().filter(|_| !session.is_over()) {
+                report.warnings.extend(source.warnings());
                 let line = check_source(&mut report, settings, &session, source).await;
                 report.sources.push(line);
             }
@@ -94,10 +91,22 @@ async fn try_source(
     let role = session.one("SELECT quote_ident(current_user), current_setting('is_superuser') = 'on'").await?;
     let user: String = role.try_get(0).map_err(|e| Failure::of_query(&e))?;
     let found = privileges::privileges(session, source, &user).await?;
-    if !found.grants.is_empty() {
-        let grants = found.grants.join("\n");
-        return Ok(vec![format!("{}.sql: the role may not read all that it must\n-> {grants}", source.name)]);
-    }
+    session.batch("SAVEPOINT described").await?;
+    let columns = match session.describe(source).await {
+        // What is in a schema without USAGE does not exist for the role.
+        Err(failure)
+            if matches!(failure.reason, Reason::Privilege | Reason::Missing)
+                && failure.code().is_some_and(|code| ["42501", "42P01", "42883"].contains(&code))
+                && !found.grants.is_empty() =>
+        {
+            session.batch("ROLLBACK TO SAVEPOINT described").await?;
+            sequence(report, session, source, &mut definition::Findings::default(), &user).await?;
+            let grants = found.grants.join("\n");
+            return Ok(vec![format!("{}.sql: the role may not read all that it must\n-> {grants}", source.name)]);
+        }
+        columns => columns?,
+    };
+    line.columns = columns.len();
     if !found.writable.is_empty() && !role.try_get(1).unwrap_or(false) {
         let tables = found.writable.join(", ");
         report.warnings.push(format!(
@@ -106,19 +115,11 @@ async fn try_source(
              or a role of its own, see deploy/postgres/"
         ));
     }
-    if let Some(sequence) = &source.sequence
-        && !session.may_read_sequence(sequence).await?
-    {
-        report.warnings.push(format!(
-            "the role may not read the sequence {sequence}: ids that start again, as after \
-             TRUNCATE … RESTART IDENTITY, go unnoticed\n-> GRANT SELECT ON SEQUENCE {sequence} TO {user};"
-        ));
-    }
-    let columns = session.describe(source).await?;
-    line.columns = columns.len();
-    let lacking = lacking(source, &columns);
-    if !lacking.is_empty() {
-        return Ok(lacking);
+    let mut findings = definition::examine(session, source, &columns).await?;
+    sequence(report, session, source, &mut findings, &user).await?;
+    report.warnings.append(&mut findings.warnings);
+    if !findings.problems.is_empty() {
+        return Ok(findings.problems);
     }
     let (rows, _) = session.extent(source).await?;
     line.rows_estimated = Some(rows);
@@ -128,21 +129,73 @@ async fn try_source(
         source.sql
     );
     let lowest: Option<i64> = session.one(&newest).await?.try_get(0).map_err(|e| Failure::of_query(&e))?;
-    let Some(lowest) = lowest else {
-        // What the planner takes an empty table for is some pages of rows.
-        line.rows_estimated = Some(0);
-        report.warnings.push(format!("{}.sql: there are no rows yet", source.name));
-        return Ok(Vec::new());
+    let above = match lowest {
+        Some(lowest) => lowest.checked_sub(1),
+        None => {
+            // What the planner takes an empty table for is some pages of rows.
+            line.rows_estimated = Some(0);
+            report.warnings.push(format!("{}.sql: there are no rows yet", source.name));
+            None
+        }
     };
-    let read = ReadPlan::above(lowest.checked_sub(1), SAMPLE as usize);
+    let read = ReadPlan::above(above, SAMPLE as usize);
     let groups = session.answer(source, &columns, &read).await?;
     let mut sample = sample::of_groups(source, &read, groups, settings.series.limit)?;
+    let Some(lowest) = lowest else { return Ok(Vec::new()) };
     sample.rejected = sample::rejected(session, source, &columns, lowest).await?;
     let plan = plan::plan(session, source, &columns, &read).await?;
     warn(report, source, &plan, &sample);
     line.plan = Some(plan);
     line.sample = Some(sample);
     Ok(Vec::new())
+}
+
+/// Whether ids that start again would be noticed.
+async fn sequence(
+    report: &mut Report,
+    session: &Session,
+    source: &Source,
+    findings: &mut definition::Findings,
+    user: &str,
+) -> Result<(), Failure> {
+    let toml = format!("{}.toml", source.name);
+    let Some(sequence) = &source.sequence else {
+        report.warnings.extend(findings.sequence.as_ref().map(|sequence| {
+            format!(
+                "{toml}: sequence is not set: ids that start again, as after TRUNCATE … RESTART IDENTITY, can go unnoticed\n\
+                 -> sequence = \"{sequence}\""
+            )
+        }));
+        return Ok(());
+    };
+    let own = findings.sequence.as_deref().map_or_else(|| "NULL".to_owned(), sql::literal);
+    // Looked up in the catalog, which needs no rights on the schema.
+    let statement = format!(
+        "SELECT c.relkind = 'S', c.oid::regclass::text = {own}, \
+         CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, 'SELECT') END \
+         FROM (SELECT parse_ident({}) AS parts) AS named LEFT JOIN (pg_catalog.pg_class AS c \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace) ON c.relname = parts[cardinality(parts)] \
+         AND n.nspname = coalesce(parts[cardinality(parts) - 1], 'public')",
+        sql::literal(sequence)
+    );
+    let row = session.one(&statement).await?;
+    let read = || -> Result<[Option<bool>; 3], tokio_postgres::Error> {
+        Ok([row.try_get(0)?, row.try_get(1)?, row.try_get(2)?])
+    };
+    let [is_sequence, is_own, may_read] = read().map_err(|e| Failure::of_query(&e))?;
+    let from = findings.sequence.as_ref().map(|own| format!("; the ids come from {own}")).unwrap_or_default();
+    if is_sequence != Some(true) {
+        let problem = if is_sequence.is_none() { "there is no" } else { "is a table or a view, and no" };
+        findings.problems.push(format!("{toml}: sequence: {problem} sequence {sequence}{from}"));
+    } else if is_own == Some(false) {
+        findings.problems.push(format!("{toml}: sequence: {sequence} is not the one of the table{from}"));
+    } else if may_read != Some(true) {
+        report.warnings.push(format!(
+            "the role may not read the sequence {sequence}: ids that start again, as after \
+             TRUNCATE … RESTART IDENTITY, go unnoticed\n-> GRANT SELECT ON SEQUENCE {sequence} TO {user};"
+        ));
+    }
+    Ok(())
 }
 
 /// What makes polls dear or leaves values out.
@@ -173,5 +226,9 @@ fn explain(settings: &Settings, failure: &Failure) -> String {
     if let Some(detail) = &failure.detail {
         tracing::debug!(detail, "the server's words");
     }
-    format!("{failure}\n-> {}", remedy(settings.target.user(), failure))
+    let hint = failure.hint.as_ref().map(|hint| format!("\nHINT: {hint}")).unwrap_or_default();
+    match remedy(settings.target.user(), failure) {
+        Some(remedy) => format!("{failure}{hint}\n-> {remedy}"),
+        None => format!("{failure}{hint}"),
+    }
 }

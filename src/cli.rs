@@ -34,6 +34,8 @@ pub enum Task {
     Buckets(buckets::Options),
     /// Write the history with timestamps.
     Backfill(backfill::Options),
+    /// Write a first definition for this table.
+    Init(String),
     /// Ask the running exporter whether it works.
     Healthcheck,
     /// Print the completion script of a shell: bash, zsh or fish.

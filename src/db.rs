@@ -2,6 +2,7 @@
 
 mod address;
 mod connect;
+pub mod definition;
 mod failure;
 mod password;
 mod session;
@@ -11,4 +12,4 @@ pub use address::Environment;
 pub use connect::{Checking, Demand, Options, Target, Url};
 pub use failure::{Failure, Reason};
 pub use password::Password;
-pub use session::{Lossy, Opening, Parameter, Position, ServerId, Session, Timeouts, in_file, lacking};
+pub use session::{Lossy, Opening, Parameter, Position, ServerId, Session, Timeouts, in_file};

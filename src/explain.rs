@@ -65,9 +65,11 @@ async fn number(settings: &Settings, question: &Question<'_>, ledgers: &Ledgers)
             Ok(Some(compared)) => match compared.difference() {
                 Some(difference) => say(&format!(
                     "The state file has {}, the rows that it counted and that are still there give {}:\n\
-                     -- {difference} of it is from {}.",
+                     -- {} {} from {}.",
                     compared.counted,
                     compared.there,
+                    difference.abs(),
+                    if difference < 0.0 { "more," } else { "of it is" },
                     compared.cause()
                 )),
                 None => say("The state file has the same number: no row that was counted is gone."),

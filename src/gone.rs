@@ -84,7 +84,8 @@ impl Comparison {
     /// Which rows make the difference.
     pub fn cause(&self) -> &'static str {
         match (self.overflow, self.counted < self.there) {
-            (false, _) => "rows that were deleted or changed after they were counted",
+            (false, true) => "rows that were changed after they were counted",
+            (false, false) => "rows that were deleted or changed after they were counted",
             (true, false) => {
                 "rows that were deleted or changed after they were counted, or whose labels got series of their own \
                  when series.limit was raised"
@@ -164,10 +165,10 @@ async fn of_ledger(session: &Session, question: &Question<'_>, ledger: &Ledger) 
     conditions.extend(question.matchers.iter().map(|m| series::condition(&sql::ident(&m.label), m)));
     conditions.extend(question.le.iter().map(|m| series::condition("le", m)));
     let statement = format!(
-        "SELECT coalesce(sum(value), 0)::float8 FROM unnest({}, ${}::float8[]) AS series ({}) WHERE {}",
+        "SELECT coalesce(sum(\"(value)\"), 0)::float8 FROM unnest({}, ${}::float8[]) AS series ({}) WHERE {}",
         places.join(", "),
         labels.len() + 1,
-        columns.iter().map(String::as_str).chain(["le", "value"]).collect::<Vec<_>>().join(", "),
+        columns.iter().map(String::as_str).chain(["le", "\"(value)\""]).collect::<Vec<_>>().join(", "),
         conditions.join(" AND "),
     );
     let mut parameters: Vec<Parameter<'_>> = Vec::new();

@@ -65,7 +65,7 @@ pub struct Group {
     pub open: Labels,
     /// Whether these rows are finished.
     pub done: bool,
-    /// Whether they were counted before: see [`ReadPlan::ranges`].
+    /// True if they are not to be counted: they were before, see [`ReadPlan::ranges`], or the source leaves them out.
     pub known: bool,
     /// The ids of the rows.
     pub ids: Vec<i64>,
@@ -90,6 +90,8 @@ pub struct Seen {
     pub open: Labels,
     /// The ids of the rows.
     pub ids: Vec<i64>,
+    /// True if the source leaves them out.
+    pub known: bool,
 }
 
 /// What a poll changed.
@@ -253,7 +255,7 @@ impl Ledger {
         if let Some((sighting, seen)) = watched {
             self.frontier.looked(sighting, at);
             self.open_rows.clear();
-            for seen in seen.iter().filter(|seen| !seen.done) {
+            for seen in seen.iter().filter(|seen| !seen.done && !seen.known) {
                 let still = seen.ids.iter().filter(|id| sighting.still_open.binary_search(id).is_ok()).count();
                 self.add_open(&seen.open, still as u64);
             }
@@ -269,9 +271,12 @@ impl Ledger {
                 let ats = group.ats.iter().copied().chain(std::iter::repeat(None));
                 counted.extend(group.ids.iter().copied().zip(ats.map(|at| Mark::of(at, labels))));
             }
+            if group.known {
+                continue;
+            }
             if !group.done {
                 self.add_open(&group.open, group.ids.len() as u64);
-            } else if !group.known {
+            } else {
                 applied.counted += group.ids.len() as u64;
                 self.count(group, at.now);
             }

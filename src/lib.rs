@@ -11,7 +11,7 @@
 //! | [`source`] | an event table: a SELECT and the metrics over its columns, checked | reads files |
 //! | [`sql`] | composes the statements around the SELECT | pure |
 //! | [`selector`], [`question`] | PromQL selectors, and which metric and rows they mean | pure |
-//! | [`db`] | one connection, one read-only transaction a poll, rows into own types, failures into reasons | PostgreSQL |
+//! | [`db`] | one connection, one read-only transaction a poll, definitions against the catalog, rows into own types, failures into reasons | PostgreSQL |
 //! | [`ledger`] | what has been counted; totals that only grow | pure |
 //! | [`poll`], [`backoff`] | the loop: read, count, publish; waiting after failures | through [`db`] |
 //! | [`state`] | the ledgers on disk | the state file |
@@ -20,7 +20,7 @@
 //! | [`metrics`] | the exporter's metrics about itself | pure |
 //! | [`status`] | what the status page shows beside them | pure |
 //! | [`web`] | connections, TLS, users, routes, the status page | HTTP |
-//! | [`serve`], [`once`], [`check`], [`healthcheck`] | the commands | |
+//! | [`serve`], [`once`], [`check`], [`init`], [`healthcheck`] | the commands | |
 //! | [`ask`]: [`explain`], [`rows`], [`buckets`], [`backfill`] | the commands that ask about the numbers | |
 //! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] |
 //! | [`table`], [`duration`] | tables for a terminal; spans of time as people write them | pure |
@@ -54,6 +54,7 @@ pub mod explain;
 pub mod exposition;
 pub mod gone;
 pub mod healthcheck;
+pub mod init;
 pub mod ledger;
 pub mod listen;
 pub mod log;

@@ -10,7 +10,7 @@ use rsolv_exporter::config::Settings;
 use rsolv_exporter::db::Failure;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::web::Gate;
-use rsolv_exporter::{ask, check, healthcheck, log, once, rows, serve, unit};
+use rsolv_exporter::{ask, check, healthcheck, init, log, once, rows, serve, unit};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -59,6 +59,14 @@ fn main() -> ExitCode {
     if task == Task::Config {
         print(&settings.to_string());
         return ExitCode::SUCCESS;
+    }
+    if let Task::Init(table) = &task {
+        // There need not be any definition yet.
+        return on_runtime(async {
+            let said = init::run(&settings, table).await.map_err(|e| e.to_string())?;
+            print(&said);
+            Ok(ExitCode::SUCCESS)
+        });
     }
     let sources = match sources(settings.queries_dir.as_deref()) {
         Ok(sources) => sources,
@@ -149,8 +157,8 @@ async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) 
                 answer => answer.map_err(|e| e.to_string())?,
             }
         }
-        Task::Healthcheck | Task::Config | Task::Completion(_) | Task::Man(_) => {
-            unreachable!("main has done it: it needs no database")
+        Task::Healthcheck | Task::Init(_) | Task::Config | Task::Completion(_) | Task::Man(_) => {
+            unreachable!("main has done it: it needs no definitions or no database")
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -15,6 +15,9 @@ use crate::source::Source;
 /// # Errors
 /// Fails if no source could be read.
 pub async fn run(settings: &Settings, sources: Vec<Source>) -> Result<(String, Vec<Failure>), Vec<Failure>> {
+    if settings.state_file.is_some() {
+        tracing::warn!("once counts what the tables hold: state.file is neither read nor written");
+    }
     let published = Arc::new(Published::default());
     let metrics = Metrics::new(&sources);
     let mut poller = Poller::new(settings, sources, metrics.clone(), published.clone()).leave_failures();

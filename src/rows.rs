@@ -170,8 +170,10 @@ async fn note(
     match gone::compare(session, question, columns, ledger).await {
         Ok(compared) => notes.extend(compared.and_then(|compared| {
             let difference = compared.difference()?;
+            let than = if difference < 0.0 { "more than" } else { "of" };
             Some(format!(
-                "{difference} of the {} that the state file has is from {}",
+                "{} {than} the {} that the state file has is from {}",
+                difference.abs(),
                 compared.counted,
                 compared.cause()
             ))
@@ -202,7 +204,7 @@ fn head(question: &Question, others: &[&str], columns: &Columns) -> Vec<Head> {
     head.extend(others.iter().map(|&name| Head {
         // Rows with many labels are counted under the overflow.
         known: question.pinned(name).is_some_and(|value| value != OVERFLOW),
-        ..Head::new(name, columns.get(name).copied().unwrap_or(ColumnType::Text))
+        ..Head::new(name, columns.get(name).map_or(ColumnType::Text, |column| column.kind))
     }));
     head
 }

@@ -36,6 +36,9 @@ pub async fn run(settings: &Settings, sources: Vec<Source>, gate: Gate, stop: wa
             "state.file is not set: a restart recounts the tables, and after rows were deleted Prometheus takes that for new events"
         );
     }
+    for warning in sources.iter().flat_map(Source::warnings) {
+        tracing::warn!("{warning}");
+    }
     for note in settings.target.notes() {
         tracing::info!("database.url: {note}");
     }

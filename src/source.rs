@@ -4,6 +4,8 @@
 //! columns is for the database to say, see [`Source::columns`].
 
 mod definition;
+pub mod lexer;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -56,6 +58,8 @@ pub struct Source {
     pub enumerated: Vec<Labels>,
     /// The sequence that hands out the ids.
     pub sequence: Option<String>,
+    /// Only rows where this boolean column is true are counted; the others are seen, so that they leave no gaps.
+    pub count_if: Option<String>,
 }
 
 /// A value column; what is outside its bounds is rejected.
@@ -168,6 +172,11 @@ impl Source {
         Self::parse(files.into(), "queries")
     }
 
+    /// True if the SELECT is the one that is built into the binary.
+    pub fn is_shipped(&self) -> bool {
+        Self::shipped().is_ok_and(|shipped| shipped.iter().any(|own| own.name == self.name && own.sql == self.sql))
+    }
+
     /// The sources in a directory: every `NAME.sql` with its `NAME.toml`.
     pub fn load(dir: &Path) -> Result<Vec<Self>, Vec<Problem>> {
         let shown = dir.display().to_string();
@@ -218,7 +227,7 @@ impl Source {
             sources.push(source);
             problems.extend(found);
         }
-        definition::check_names(&sources, dir, &mut problems);
+        names::check_families(&sources, dir, &mut problems);
         if problems.is_empty() { Ok(sources) } else { Err(problems) }
     }
 
@@ -244,6 +253,7 @@ impl Source {
         }
         self.values.iter().for_each(|v| need(&v.column, format!("columns.{}", v.column)));
         self.only().into_iter().for_each(|c| need(c, "where".to_owned()));
+        self.count_if.iter().for_each(|c| need(c, "count_if".to_owned()));
         columns
     }
 
@@ -256,6 +266,20 @@ impl Source {
     pub fn only(&self) -> BTreeSet<&str> {
         let counts = self.counts.iter().filter_map(|c| c.only.as_deref());
         counts.chain(self.sums.iter().filter_map(|s| s.only.as_deref())).collect()
+    }
+
+    /// What is worth knowing about the definition although it works, for the file `NAME.toml`.
+    pub fn warnings(&self) -> Vec<String> {
+        let labels: BTreeSet<&String> = self.metrics.iter().flat_map(|m| &m.labels).chain(&self.labels).collect();
+        let renamed = labels.into_iter().filter(|label| ["job", "instance"].contains(&label.as_str()));
+        let warning = |label: &String| {
+            format!(
+                "{}.toml: labels: Prometheus has a label \"{label}\" of its own and renames this one to \
+                 \"exported_{label}\", unless the scrape configuration has honor_labels: another name is clearer",
+                self.name
+            )
+        };
+        renamed.map(warning).collect()
     }
 
     /// The labels of a counted row: those of the source, then the others.

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::source::lexer::{self, Token};
+
 /// A table in a FROM or JOIN.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Table {
@@ -25,6 +27,8 @@ pub struct References {
     pub qualified: BTreeSet<(String, String)>,
     /// Words that can be columns of any table.
     pub bare: BTreeSet<String>,
+    /// Names that are called, with the schema when it is given.
+    pub functions: BTreeSet<(Option<String>, String)>,
 }
 
 impl References {
@@ -32,31 +36,6 @@ impl References {
     pub fn reads(&self, table: &Table, column: &str) -> bool {
         let of = |column: &str| self.qualified.contains(&(table.alias.clone(), column.to_owned()));
         of(column) || of("*") || self.bare.contains(column)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Token {
-    /// A name or keyword in lower case.
-    Word(String),
-    /// A name in double quotes.
-    Quoted(String),
-    /// Any other character.
-    Other(char),
-    /// A string or a number.
-    Constant,
-}
-
-impl Token {
-    fn name(&self) -> Option<&str> {
-        match self {
-            Self::Word(name) | Self::Quoted(name) => Some(name),
-            _ => None,
-        }
-    }
-
-    fn is(&self, words: &[&str]) -> bool {
-        matches!(self, Self::Word(word) if words.contains(&word.as_str()))
     }
 }
 
@@ -84,12 +63,17 @@ const NO_ALIAS: [&str; 18] = [
 
 /// Reads the text of a SELECT.
 pub fn references(sql: &str) -> References {
-    let tokens = tokens(sql);
+    // A source exists only if its text can be read.
+    let tokens: Vec<Token> = lexer::tokens(sql).unwrap_or_default().into_iter().map(|(_, token)| token).collect();
     let mut found = References::default();
     let mut i = 0;
     while i < tokens.len() {
         let after = |n: usize| tokens.get(i + n);
         let dot = after(1) == Some(&Token::Other('.'));
+        if let (Some(name), Some(Token::Other('('))) = (tokens[i].name(), after(1)) {
+            let schema = (i >= 2 && tokens[i - 1] == Token::Other('.')).then(|| tokens[i - 2].name()).flatten();
+            found.functions.insert((schema.map(str::to_owned), name.to_owned()));
+        }
         match &tokens[i] {
             token if token.is(&["from", "join"]) => {
                 let mut at = i + 1;
@@ -108,7 +92,8 @@ pub fn references(sql: &str) -> References {
                 };
                 let pair = token.name().zip(column).map(|(alias, column)| (alias.to_owned(), column.to_owned()));
                 found.qualified.extend(pair);
-                i += 2;
+                // What is called is looked at by itself.
+                i += if after(3) == Some(&Token::Other('(')) { 1 } else { 2 };
             }
             // A name given to a column, or a type.
             token if token.is(&["as"]) && after(1).is_some_and(|t| t.name().is_some()) => i += 1,
@@ -135,84 +120,6 @@ fn table(tokens: &[Token], mut at: usize) -> Option<(Table, usize)> {
     let alias = tokens.get(at).filter(|t| !t.is(&NO_ALIAS)).and_then(Token::name);
     let next = at + usize::from(alias.is_some());
     Some((Table { schema, name: name.to_owned(), alias: alias.unwrap_or(name).to_owned() }, next))
-}
-
-fn tokens(sql: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
-    let mut rest = sql;
-    let letter = |c: char| c.is_alphabetic() || c == '_' || !c.is_ascii();
-    while let Some(c) = rest.chars().next() {
-        let until = |from: usize, end: &str| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
-        let length = if c.is_whitespace() {
-            c.len_utf8()
-        } else if rest.starts_with("--") {
-            until(2, "\n")
-        } else if rest.starts_with("/*") {
-            comment(rest)
-        } else if c == '\'' || (matches!(c, 'e' | 'E') && rest[1..].starts_with('\'')) {
-            tokens.push(Token::Constant);
-            string(rest, c != '\'')
-        } else if c == '"' {
-            let end = until(1, "\"");
-            tokens.push(Token::Quoted(rest[1..end].trim_end_matches('"').to_owned()));
-            end
-        } else if let Some(tag) = dollar(rest) {
-            tokens.push(Token::Constant);
-            until(tag.len(), tag)
-        } else if c.is_ascii_digit() {
-            tokens.push(Token::Constant);
-            rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len())
-        } else if letter(c) {
-            let end = rest.find(|c: char| !letter(c) && !c.is_ascii_digit() && c != '$').unwrap_or(rest.len());
-            tokens.push(Token::Word(rest[..end].to_lowercase()));
-            end
-        } else {
-            tokens.push(Token::Other(c));
-            c.len_utf8()
-        };
-        rest = &rest[length..];
-    }
-    tokens
-}
-
-/// The length of a comment, in which comments can stand.
-fn comment(text: &str) -> usize {
-    let (mut depth, mut at) = (0_usize, 0);
-    while at < text.len() {
-        let (step, change) = match text.as_bytes().get(at..at + 2) {
-            Some(b"/*") => (2, 1),
-            Some(b"*/") => (2, -1),
-            _ => (1, 0),
-        };
-        at += step;
-        depth = depth.saturating_add_signed(change);
-        if depth == 0 {
-            return at;
-        }
-    }
-    text.len()
-}
-
-/// The length of a string constant, with or without a leading `E`.
-fn string(text: &str, escapes: bool) -> usize {
-    let mut characters = text.char_indices().skip(1 + usize::from(escapes));
-    while let Some((at, c)) = characters.next() {
-        match c {
-            '\\' if escapes => _ = characters.next(),
-            // A quote within is doubled: the next constant then follows without a gap, which is as good.
-            '\'' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-/// `$tag$` at the beginning of a text.
-fn dollar(text: &str) -> Option<&str> {
-    let end = text.strip_prefix('$')?.find('$')? + 2;
-    let tag = &text[1..end - 1];
-    let word = tag.chars().all(|c| c.is_alphanumeric() || c == '_') && !tag.starts_with(|c: char| c.is_ascii_digit());
-    word.then_some(&text[..end])
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub struct Rejected {
 /// What the groups that answer `plan` say; an error when they would be counted wrongly.
 pub fn of_groups(source: &Source, plan: &ReadPlan, groups: Vec<Group>, limit: usize) -> Result<Sample, Failure> {
     let mut labels: Vec<BTreeMap<String, usize>> = vec![BTreeMap::new(); source.labels.len() + source.by.len()];
-    for group in &groups {
+    for group in groups.iter().filter(|group| !group.known) {
         for (value, seen) in group.set.iter().chain(&group.by).zip(&mut labels) {
             *seen.entry(value.clone()).or_default() += group.ids.len();
         }

@@ -182,6 +182,20 @@ Example:
   for day in history/*.om; do promtool tsdb create-blocks-from openmetrics \\
     --max-block-duration=24h $day /var/lib/prometheus/metrics2; done",
             ),
+        Command::new("init")
+            .about("Write a first definition for a table, from its columns and newest rows")
+            .arg(Arg::new("table").value_name("TABLE").required(true).help("The table, if need be as SCHEMA.TABLE"))
+            .after_long_help(
+                "\
+It writes TABLE.sql and TABLE.toml into queries.dir, else into the current
+directory, and prints the GRANT for the role. It reads the catalog, and of the
+newest 10000 rows what the role may see: which columns have few values, and how
+numbers are distributed. Nothing that is there is overwritten.
+
+Example:
+  rsolv-exporter init jobs --queries.dir queries
+  rsolv-exporter check --queries.dir queries",
+            ),
         Command::new("healthcheck").about("Exit with 0 if the exporter at web.listen_address works").after_long_help(
             "\
 For containers without an HTTP client. It needs no settings but those of the web.
@@ -265,6 +279,7 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
             labels: matches.get_many("label").into_iter().flatten().cloned().collect(),
             output_dir: text("output-dir").map(std::path::PathBuf::from),
         }),
+        "init" => Task::Init(text("table").unwrap_or_default()),
         "healthcheck" => Task::Healthcheck,
         "completion" => Task::Completion(text("shell").unwrap_or_default()),
         "man" => Task::Man(text("directory").unwrap_or_default()),

@@ -16,7 +16,7 @@ pub enum Reason {
     Tls,
     /// The role may not read something.
     Privilege,
-    /// A database, table, column or function does not exist.
+    /// A database, table, column or function does not exist, or the SELECT is not what its definition needs.
     Missing,
     /// A step took too long.
     Timeout,
@@ -90,6 +90,8 @@ pub struct Failure {
     pub message: String,
     /// The server's own words, which can quote rows: for the debug level only.
     pub detail: Option<String>,
+    /// What the server advises, where it speaks of the statement.
+    pub hint: Option<String>,
     /// Where in the statement the server saw the error, in characters, from 1.
     pub position: Option<u32>,
     /// True if the connection must be dropped.
@@ -102,7 +104,8 @@ impl Failure {
     /// A failure seen on this side.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let connection_lost = matches!(reason, Reason::Connect | Reason::Connection | Reason::Timeout);
-        Self { reason, message: message.into(), detail: None, position: None, connection_lost, hides_rows: false }
+        let (detail, hint, position) = (None, None, None);
+        Self { reason, message: message.into(), detail, hint, position, connection_lost, hides_rows: false }
     }
 
     /// The same, with nothing to go on with.
@@ -124,6 +127,11 @@ impl Failure {
             }
             None => Self::new(Reason::Decode, chain(error)),
         }
+    }
+
+    /// The server's code for the error (SQLSTATE), if it is one of the server's.
+    pub fn code(&self) -> Option<&str> {
+        self.message.rsplit_once("(SQLSTATE ")?.1.split(')').next()
     }
 
     /// A failure to connect.
@@ -161,6 +169,7 @@ impl Failure {
             reason,
             message: format!("{text} (SQLSTATE {}){}", code.code(), remedy(db)),
             detail: Some(db.message().to_owned()),
+            hint: db.hint().filter(|_| shown).map(str::to_owned),
             position,
             connection_lost: false,
             hides_rows: is_policy(db),

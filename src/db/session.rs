@@ -11,13 +11,14 @@ use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
 
 use super::address::Server;
+use super::definition;
 use super::failure::{Failure, Reason};
 use crate::ledger::decimal::Decimal;
 use crate::ledger::frontier::ReadPlan;
 use crate::ledger::identity::{Evidence, Mark, Stamp};
 use crate::ledger::{ApplyError, Group, Seen, cut};
 use crate::source::Source;
-use crate::sql::{self, ColumnType, Columns};
+use crate::sql::{self, Columns};
 
 /// A parameter of a statement with its type.
 pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -383,6 +384,7 @@ impl Session {
                 open: labels(source, open.iter().copied(), row, 0)?,
                 done: row.try_get(open.len()).map_err(wrong)?,
                 ids: row.try_get(open.len() + 1).map_err(wrong)?,
+                known: row.try_get(open.len() + 2).map_err(wrong)?,
             })
         };
         rows.iter().map(seen).collect()
@@ -400,10 +402,7 @@ impl Session {
             return Ok(());
         }
         let columns = self.describe(source).await?;
-        let lacking = lacking(source, &columns);
-        if !lacking.is_empty() {
-            return Err(Failure::new(Reason::Missing, lacking.join("; ")));
-        }
+        definition::examine(self, source, &columns).await?.refusal()?;
         let sequence = match &source.sequence {
             Some(name) => self.may_read_sequence(name).await?,
             None => false,
@@ -485,10 +484,11 @@ impl Session {
         let (statement, before) = sql::names(source);
         let names = self.one(&statement).await.map_err(|failure| in_file(source, Some(before), failure))?;
         let names: Vec<String> = names.try_get(0).map_err(|e| Failure::of_query(&e))?;
-        let types = self.one(&sql::types(source, &names)).await.map_err(|failure| in_file(source, None, failure))?;
-        let types: Vec<i64> = types.try_get(0).map_err(|e| Failure::of_query(&e))?;
-        let types = types.into_iter().map(|oid| column_type(u32::try_from(oid).ok().and_then(Type::from_oid)));
-        Ok(names.into_iter().zip(types).collect())
+        let names = definition::unambiguous(source, &names)?;
+        let types =
+            self.rows(&sql::types(source, &names), &[]).await.map_err(|failure| in_file(source, None, failure))?;
+        let types = types.iter().map(definition::column).collect::<Result<Vec<_>, _>>()?;
+        Ok(names.into_iter().cloned().zip(types).collect())
     }
 }
 
@@ -503,31 +503,6 @@ pub fn in_file(source: &Source, before: Option<usize>, mut failure: Failure) -> 
         None => format!("{}.sql: {}", source.name, failure.message),
     };
     failure
-}
-
-/// What the definition needs and the SELECT does not have, each with its remedy.
-pub fn lacking(source: &Source, columns: &Columns) -> Vec<String> {
-    let absent = source.columns().into_iter().filter(|(column, _)| !columns.contains_key(*column));
-    let absent = absent.map(|(column, key)| match key.as_str() {
-        "" => format!("{}.sql: the SELECT lacks the column \"{column}\", which every source needs", source.name),
-        key => format!("{}.toml: {key}: the SELECT has no column \"{column}\"", source.name),
-    });
-    let boolean = |c: &&str| columns.get(*c).is_some_and(|kind| *kind != ColumnType::Boolean);
-    let only = source.only().into_iter().chain(["done"]).filter(boolean);
-    let only = only.map(|column| format!("{}.sql: the column \"{column}\" is not boolean", source.name));
-    let id = columns.get("id").is_some_and(|kind| *kind != ColumnType::Number);
-    let id = id.then(|| format!("{}.sql: the column \"id\" is not bigint", source.name));
-    absent.chain(only).chain(id).collect()
-}
-
-/// None is a type of the database's own.
-fn column_type(kind: Option<Type>) -> ColumnType {
-    match kind {
-        Some(Type::INT2 | Type::INT4 | Type::INT8 | Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC) => ColumnType::Number,
-        Some(Type::JSON | Type::JSONB) => ColumnType::Json,
-        Some(Type::BOOL) => ColumnType::Boolean,
-        _ => ColumnType::Text,
-    }
 }
 
 /// Text whose bytes need not be UTF-8, as in a database with the encoding SQL_ASCII.

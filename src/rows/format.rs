@@ -115,7 +115,7 @@ fn value(kind: ColumnType, cell: Option<&str>) -> String {
     match (kind, cell) {
         (_, None) => "null".to_owned(),
         (ColumnType::Number, Some(text)) if !text.contains(|c: char| c.is_alphabetic() && c != 'e') => text.to_owned(),
-        (ColumnType::Json, Some(text)) => text.to_owned(),
+        (ColumnType::Json | ColumnType::Jsonb, Some(text)) => text.to_owned(),
         (ColumnType::Boolean, Some(text)) => if text.starts_with('t') { "true" } else { "false" }.to_owned(),
         (_, Some(text)) => string(text),
     }

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::{Table, Value as Toml};
 
-use super::{Count, Kind, Metric, Problem, REQUIRED, Source, Sum, Value};
+use super::{Count, Kind, Metric, Problem, REQUIRED, Source, Sum, Value, lexer, names};
 
+/// PostgreSQL's statements have at most 1664 columns, some of which are the program's own.
+const MAX_WIDTH: usize = 1600;
 /// Sums of values up to this stay finite and exact enough, whatever the number of rows.
 const MAX_VALUE: f64 = 1e18;
 
@@ -54,9 +56,10 @@ struct Parser {
 
 /// Parses one pair. The source is sound only if there are no problems.
 pub fn parse(name: &str, sql: &str, toml: &str, dir: &str) -> (Source, Vec<Problem>) {
+    let statement = lexer::statement(sql);
     let source = Source {
         name: name.to_owned(),
-        sql: sql.trim_end().trim_end_matches(';').trim_end().to_owned(),
+        sql: statement.clone().unwrap_or_default(),
         labels: Vec::new(),
         by: Vec::new(),
         missing: BTreeMap::new(),
@@ -66,13 +69,13 @@ pub fn parse(name: &str, sql: &str, toml: &str, dir: &str) -> (Source, Vec<Probl
         sums: Vec::new(),
         enumerated: Vec::new(),
         sequence: None,
+        count_if: None,
     };
     let mut parser = Parser { file: format!("{dir}/{name}.toml"), problems: Vec::new(), source };
-    if parser.source.sql.is_empty() {
-        let problem = Problem { file: format!("{dir}/{name}.sql"), key: String::new(), message: "is empty".to_owned() };
-        parser.problems.push(problem);
+    if let Err(message) = statement {
+        parser.problems.push(Problem { file: format!("{dir}/{name}.sql"), key: String::new(), message });
     }
-    match toml.parse::<Table>() {
+    match toml.strip_prefix('\u{feff}').unwrap_or(toml).parse::<Table>() {
         Ok(table) => parser.file(table),
         Err(e) => parser.problem("", e.to_string().trim_end().replace('\n', "\n    ")),
     }
@@ -101,6 +104,7 @@ impl Parser {
     fn file(&mut self, mut table: Table) {
         self.source.labels = table.remove("labels").and_then(|v| self.read("labels", v)).unwrap_or_default();
         self.source.sequence = table.remove("sequence").and_then(|v| self.read("sequence", v));
+        self.source.count_if = table.remove("count_if").and_then(|v| self.read("count_if", v));
         self.source.missing = table.remove("missing").and_then(|v| self.read("missing", v)).unwrap_or_default();
         let columns: BTreeMap<String, Toml> =
             table.remove("columns").and_then(|v| self.read("columns", v)).unwrap_or_default();
@@ -116,20 +120,28 @@ impl Parser {
             }
         }
         for key in table.keys() {
-            let known = "labels, sequence, missing, columns, counter, histogram, gauge";
+            let known = "labels, sequence, count_if, missing, columns, counter, histogram, gauge";
             self.problem(key, unknown(key, known));
         }
         if self.source.metrics.is_empty() && self.problems.is_empty() {
             self.problem("", "declares no metric: add a [[counter]], [[histogram]] or [[gauge]]");
         }
-        for label in self.source.labels.clone() {
-            self.label("labels", &label);
-        }
+        self.labels("labels", &self.source.labels.clone());
         let labels: BTreeSet<_> =
             self.source.metrics.iter().flat_map(|m| &m.labels).chain(&self.source.labels).collect();
         let stray: Vec<_> = self.source.missing.keys().filter(|k| !labels.contains(k)).cloned().collect();
         stray.iter().for_each(|k| self.problem(&format!("missing.{k}"), "is the label of no metric"));
         self.enumerate();
+        let Source { labels, by, values, .. } = &self.source;
+        let width = labels.len() + by.len() + self.source.only().len() + 3 * values.len();
+        if width > MAX_WIDTH {
+            let message = format!(
+                "reads {} value columns, which is more than one statement of PostgreSQL can hold: \
+                 make several sources of it, with some of the metrics each",
+                values.len()
+            );
+            self.problem("", message);
+        }
     }
 
     fn column(&mut self, name: String, value: Toml) {
@@ -157,8 +169,8 @@ impl Parser {
             self.problem(&format!("{key}.{k}"), unknown(k, known));
         }
         self.name(kind, key, &raw);
+        self.labels(&format!("{key}.labels"), &raw.labels);
         for label in &raw.labels {
-            self.label(&format!("{key}.labels"), label);
             if kind != "gauge" && self.source.labels.contains(label) {
                 self.problem(&format!("{key}.labels"), format!("\"{label}\" is on every metric already"));
             }
@@ -202,52 +214,28 @@ impl Parser {
     }
 
     fn name(&mut self, kind: &str, key: &str, raw: &RawMetric) {
-        let key = format!("{key}.name");
-        let name = raw.name.as_str();
-        let letter = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
-        if !name.starts_with(letter) || !name.chars().all(|c| letter(c) || c.is_ascii_digit()) {
-            self.problem(&key, "is not a valid metric name: letters, digits, '_' and ':', not starting with a digit");
-        }
-        if ["rsolv_exporter_", "process_"].iter().any(|p| name.starts_with(p)) {
-            self.problem(&key, "rsolv_exporter_ and process_ are for the exporter's own metrics");
-        }
-        if (kind == "counter") != name.ends_with("_total") {
-            self.problem(
-                &key,
-                if kind == "counter" { "a counter ends in _total" } else { "only a counter ends in _total" },
-            );
-        }
-        if let Some(suffix) = ["_bucket", "_count", "_sum", "_created", "_info"].iter().find(|s| name.ends_with(**s)) {
-            self.problem(&key, format!("may not end in {suffix}, which has a meaning of its own"));
-        }
-        let base = name.strip_suffix("_total").unwrap_or(name);
-        if raw.unit.as_ref().is_some_and(|unit| !base.ends_with(&format!("_{unit}"))) {
-            self.problem(&key, "does not end in its unit");
+        for problem in names::metric(kind, &raw.name, raw.unit.as_deref()) {
+            self.problem(&format!("{key}.name"), problem);
         }
         if raw.help.trim().is_empty() {
-            self.problem(&key.replace(".name", ".help"), "is empty");
+            self.problem(&format!("{key}.help"), "is empty");
         }
     }
 
-    fn label(&mut self, key: &str, label: &str) {
-        let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
-        if !label.starts_with(letter)
-            || !label.chars().all(|c| letter(c) || c.is_ascii_digit())
-            || label.starts_with("__")
-            || label == "le"
-        {
-            self.problem(
-                key,
-                format!("\"{label}\" is not a valid label name: letters, digits and '_', not \"le\" or \"__…\""),
-            );
-        }
-        if REQUIRED.contains(&label) {
-            self.problem(key, format!("\"{label}\" is not a label column"));
+    fn labels(&mut self, key: &str, labels: &[String]) {
+        for (i, label) in labels.iter().enumerate() {
+            names::label(label).into_iter().for_each(|problem| self.problem(key, problem));
+            if labels[..i].iter().filter(|earlier| *earlier == label).count() == 1 {
+                self.problem(key, format!("\"{label}\" is there twice"));
+            }
         }
     }
 
     /// The position of a value column; one without bounds of its own gets the widest.
-    fn value(&mut self, column: &str) -> usize {
+    fn value(&mut self, key: &str, column: &str) -> usize {
+        if REQUIRED.contains(&column) {
+            self.problem(key, format!("\"{column}\" is not a value column"));
+        }
         let found = self.source.values.iter().position(|v| v.column == column);
         found.unwrap_or_else(|| {
             self.source.values.push(Value { column: column.to_owned(), integer: false, min: 0.0, max: MAX_VALUE });
@@ -260,11 +248,11 @@ impl Parser {
             if raw.count.is_some() {
                 self.problem(&format!("{key}.count"), "stands beside sum: a counter adds values up or counts rows");
             }
-            let value = self.value(column);
+            let value = self.value(&format!("{key}.sum"), column);
             self.source.sums.push(Sum { value, only });
             return Some(Kind::Sum(self.source.sums.len() - 1));
         }
-        let value = raw.count.as_ref().map(|column| self.value(column));
+        let value = raw.count.as_ref().map(|column| self.value(&format!("{key}.count"), column));
         if value.is_none() && only.is_none() {
             return Some(Kind::Rows(0));
         }
@@ -284,7 +272,7 @@ impl Parser {
             self.problem(&format!("{key}.value"), "is missing: which column is distributed?");
             return None;
         };
-        let value = Some(self.value(column));
+        let value = Some(self.value(&format!("{key}.value"), column));
         let first = self.source.counts.len();
         let bound = |le| Count { value, le, only: only.clone() };
         self.source.counts.extend(buckets.iter().map(|&le| bound(Some(le))));
@@ -335,21 +323,6 @@ impl Parser {
                 |v: &String| all.iter().map(|c| [c.as_slice(), std::slice::from_ref(v)].concat()).collect::<Vec<_>>();
             list.iter().flat_map(with).collect()
         });
-    }
-}
-
-/// No two families may claim one name, within a file or between files.
-pub fn check_names(sources: &[Source], dir: &str, problems: &mut Vec<Problem>) {
-    let mut owners: BTreeMap<String, String> = BTreeMap::new();
-    for source in sources {
-        for metric in &source.metrics {
-            let file = format!("{dir}/{}.toml", source.name);
-            let key = format!("{} {}.name", metric.kind.type_name(), metric.name);
-            let base = metric.name.strip_suffix("_total").unwrap_or(&metric.name);
-            if let Some(owner) = owners.insert(base.to_owned(), file.clone()) {
-                problems.push(Problem { file, key, message: format!("the name is taken already, in {owner}") });
-            }
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::selector::{Matcher, Operator};
 use crate::source::Kind;
 
 /// The spelling of a bucket and, to put buckets in order, its bound.
-const BUCKET: [&str; 2] = ["bucket.le", "bucket.bound"];
+const BUCKET: [&str; 2] = ["bucket.le", "bucket.\"(bound)\""];
 
 /// A condition on text, with regular expressions anchored at both ends as Prometheus does.
 pub fn condition(text: &str, matcher: &Matcher) -> String {
@@ -47,7 +47,7 @@ pub fn number(question: &Question, columns: &Columns, sets: Option<Vec<&Labels>>
     let mut series: Vec<String> = question.labels().iter().map(|l| ident(l)).collect();
     let mut from = view::NAME.to_owned();
     let mut single = question.is_pinned();
-    let only = question.only().map(ident);
+    let only = question.only().map(view::only);
     let filter = |conditions: &[String]| match conditions {
         [] => String::new(),
         all => format!(" FILTER (WHERE {})", all.join(" AND ")),
@@ -75,11 +75,14 @@ pub fn number(question: &Question, columns: &Columns, sets: Option<Vec<&Labels>>
                 format!("count(*){}", filter(&with_bound(&within(&valid, *bound))))
             } else {
                 let rows: Vec<_> = bounds.iter().map(|(le, b)| format!("({}, {})", literal(le), sql(*b))).collect();
-                from.push_str(&format!("\nCROSS JOIN (VALUES\n  {}\n) AS bucket (le, bound)", rows.join(",\n  ")));
+                from.push_str(&format!(
+                    "\nCROSS JOIN (VALUES\n  {}\n) AS bucket (le, \"(bound)\")",
+                    rows.join(",\n  ")
+                ));
                 conditions.extend(regular(question).map(|m| condition("bucket.le", m)));
                 series.extend(BUCKET.map(str::to_owned));
                 single = false;
-                format!("count(*){}", filter(&with_bound(&format!("{valid} <= bucket.bound"))))
+                format!("count(*){}", filter(&with_bound(&format!("{valid} <= bucket.\"(bound)\""))))
             }
         }
         (Kind::Histogram { .. }, Part::Whole) if question.le.is_empty() => {
@@ -92,7 +95,7 @@ pub fn number(question: &Question, columns: &Columns, sets: Option<Vec<&Labels>>
         }
         (Kind::Histogram { .. }, Part::Whole) => {
             from.push_str(&format!(
-                "\nCROSS JOIN LATERAL (SELECT {} AS le, {} AS bound) AS bucket",
+                "\nCROSS JOIN LATERAL (SELECT {} AS le, {} AS \"(bound)\") AS bucket",
                 own(question, |(le, _)| literal(le)),
                 own(question, |(_, b)| sql(*b))
             ));
@@ -109,9 +112,11 @@ pub fn number(question: &Question, columns: &Columns, sets: Option<Vec<&Labels>>
     let mut group = String::new();
     if !single {
         let keys = series.join(", ");
+        // A label can be called like something that is shown.
+        let seen = |s: &String| if BUCKET.contains(&s.as_str()) { s.clone() } else { format!("{}.{s}", view::NAME) };
         order.push(format!("grouping({})", series[0]));
         // The bound is there to put the buckets in order, and is not shown.
-        order.extend(series.iter().filter(|s| *s != BUCKET[0]).cloned());
+        order.extend(series.iter().filter(|s| *s != BUCKET[0]).map(seen));
         group = format!("\nGROUP BY ROLLUP (({keys}))\nORDER BY {}", order.join(", "));
     }
     let shown = series.iter().filter(|s| *s != BUCKET[1] && !single).cloned();
@@ -136,7 +141,7 @@ pub fn row_state(question: &Question) -> Vec<String> {
 pub fn behind(question: &Question) -> Vec<String> {
     let mut conditions = row_state(question);
     conditions.extend(question.matchers.iter().map(|m| condition(&ident(&m.label), m)));
-    conditions.extend(question.only().map(ident));
+    conditions.extend(question.only().map(view::only));
     let Some(valid) = question.value().map(view::value) else { return conditions };
     conditions.push(format!("{valid} IS NOT NULL"));
     for matcher in &question.le {
@@ -151,7 +156,7 @@ pub fn behind(question: &Question) -> Vec<String> {
                     question.bounds().iter().map(|(le, b)| format!("({}, {})", literal(le), sql(*b))).collect();
                 let positive = Matcher { operator: Operator::Matches, ..matcher.clone() };
                 let inside = format!(
-                    "EXISTS (SELECT FROM (VALUES {}) AS bucket (le, bound) WHERE {} AND {valid} <= bucket.bound)",
+                    "EXISTS (SELECT FROM (VALUES {}) AS bucket (le, \"(bound)\") WHERE {} AND {valid} <= bucket.\"(bound)\")",
                     rows.join(", "),
                     condition("bucket.le", &positive)
                 );

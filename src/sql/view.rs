@@ -1,13 +1,14 @@
 //! The rows of a source as the exporter sees them: labels as they are exported, values only where they are valid.
 
-use super::{Columns, SPACE, ident, literal, valid, valid_number, why};
+use super::value::{valid_number, why};
+use super::{Columns, SPACE, condition, ident, literal, named, own, valid};
 use crate::ledger::{Labels, MAX_LABEL_BYTES, OVERFLOW};
 use crate::source::{Source, Value};
 
 /// The view's name in the statement around it.
 pub const NAME: &str = "seen";
 
-/// What a view shows beside `id`, `done` and `at`.
+/// What a view shows beside `id`, `done` (NULL for a row that is not to be counted) and `at`.
 #[derive(Clone, Debug, Default)]
 pub struct View<'a> {
     /// Labels, each under its own name.
@@ -16,7 +17,7 @@ pub struct View<'a> {
     pub short: Vec<&'a str>,
     /// Value columns, each under the name that [`value`] gives it.
     pub values: Vec<&'a Value>,
-    /// Boolean columns, each under its own name.
+    /// Boolean columns, each under the name that [`only`] gives it.
     pub only: Vec<&'a str>,
     /// Columns as text, each under the name that [`raw`] gives it; labels trimmed, and with what a missing one is.
     pub raw: Vec<&'a str>,
@@ -33,19 +34,26 @@ pub fn value(column: &Value) -> String {
     valid(column)
 }
 
-/// The name of a column as it stands in the table.
+/// The name of a boolean column that restricts metrics.
+pub fn only(column: &str) -> String {
+    condition(column)
+}
+
+/// The name of a column as text.
 pub fn raw(column: &str) -> String {
-    ident(&format!("{column} (column)"))
+    named(column, "text")
 }
 
 /// The name of why the value of a column was rejected.
 pub fn reason(column: &Value) -> String {
-    ident(&format!("{} (reason)", column.column))
+    named(&column.column, "reason")
 }
 
 /// Common table expressions, without `WITH`; the last one is called [`NAME`].
 pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
-    let labels: Vec<&str> = match view.sets {
+    // Without labels there is one set, which no limit folds into another.
+    let sets = view.sets.as_ref().filter(|_| !source.labels.is_empty());
+    let labels: Vec<&str> = match sets {
         // Which set a row belongs to takes all the labels that identify one.
         Some(_) => {
             let own = source.labels.iter().map(String::as_str);
@@ -54,18 +62,22 @@ pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
         }
         None => view.labels.clone(),
     };
-    let long: Vec<&str> = labels.iter().copied().filter(|l| view.sets.is_some() || !view.short.contains(l)).collect();
-    let rest: Vec<String> = view.only.iter().map(|c| ident(c)).chain(view.values.iter().map(|v| valid(v))).collect();
+    let long: Vec<&str> = labels.iter().copied().filter(|l| sets.is_some() || !view.short.contains(l)).collect();
+    let rest: Vec<String> = view.only.iter().map(|c| only(c)).chain(view.values.iter().map(|v| valid(v))).collect();
     let reasons: Vec<&Value> = if view.reasons { view.values.clone() } else { Vec::new() };
     let rest: Vec<String> = rest.into_iter().chain(view.raw.iter().map(|c| raw(c))).collect();
     let rest: Vec<String> = rest.into_iter().chain(reasons.iter().map(|v| reason(v))).collect();
 
-    let mut list = vec!["id::int8 AS id".to_owned(), "done IS TRUE AS done".to_owned(), "at".to_owned()];
+    let done = match &source.count_if {
+        Some(column) => format!("CASE WHEN {} THEN execution.done IS TRUE END AS done", own(column)),
+        None => "execution.done IS TRUE AS done".to_owned(),
+    };
+    let mut list = vec!["execution.id::int8 AS id".to_owned(), done, "execution.at AS at".to_owned()];
     list.extend(labels.iter().map(|l| format!("{} AS {}", label(source, l), ident(l))));
-    list.extend(view.only.iter().map(|c| ident(c)));
+    list.extend(view.only.iter().map(|c| format!("{} AS {}", own(c), only(c))));
     list.extend(view.values.iter().map(|v| format!("{} AS {}", valid_number(v, columns), valid(v))));
     let is_label = |c: &str| source.labels.iter().chain(&source.by).any(|label| label == c);
-    let as_text = |c: &str| if is_label(c) { label(source, c) } else { format!("{}::text", ident(c)) };
+    let as_text = |c: &str| if is_label(c) { label(source, c) } else { format!("{}::text", own(c)) };
     list.extend(view.raw.iter().map(|c| format!("{} AS {}", as_text(c), raw(c))));
     list.extend(reasons.iter().map(|v| format!("{} AS {}", why(v, columns), reason(v))));
     let which = if view.which.is_empty() { String::new() } else { format!("{}\n  ", view.which) };
@@ -80,7 +92,7 @@ pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
         let cuts = labels.iter().map(|l| if long.contains(l) { cut(l) } else { ident(l) });
         levels.push(("cut", level(cuts, &rest, levels[levels.len() - 1].0)));
     }
-    if let Some(sets) = &view.sets {
+    if let Some(sets) = sets {
         levels.push(("known", known(source, sets)));
         let same: Vec<_> = source.labels.iter().map(|l| format!("known.{0} = cut.{0}", ident(l))).collect();
         let folds = labels.iter().map(|l| match source.labels.iter().any(|own| own == l) {
@@ -112,7 +124,7 @@ fn level(labels: impl Iterator<Item = String>, rest: &[String], from: &str) -> S
 
 /// What a label is: trimmed, and something when it is missing, as [`Source::label`] has it.
 fn label(source: &Source, column: &str) -> String {
-    format!("coalesce(nullif(btrim({}::text, {SPACE}), ''), {})", ident(column), literal(source.missing(column)))
+    format!("coalesce(nullif(btrim({}::text, {SPACE}), ''), {})", own(column), literal(source.missing(column)))
 }
 
 /// A label cut to the length it has in metrics, between two characters.
@@ -120,8 +132,9 @@ fn cut(label: &str) -> String {
     let label = ident(label);
     // A character has at most four bytes.
     format!(
-        "CASE WHEN octet_length({label}) <= {MAX_LABEL_BYTES} THEN {label} ELSE (SELECT max(left({label}, n)) FROM \
-         generate_series({}, {MAX_LABEL_BYTES}) AS n WHERE octet_length(left({label}, n)) <= {MAX_LABEL_BYTES}) END AS {label}",
+        "CASE WHEN octet_length({label}) <= {MAX_LABEL_BYTES} THEN {label} ELSE (SELECT max(left({label}, \"(n)\")) FROM \
+         generate_series({}, {MAX_LABEL_BYTES}) AS \"(n)\" WHERE octet_length(left({label}, \"(n)\")) <= {MAX_LABEL_BYTES}) \
+         END AS {label}",
         MAX_LABEL_BYTES / 4
     )
 }

@@ -14,7 +14,7 @@ use rsolv_exporter::ledger::missing::Moment;
 use rsolv_exporter::ledger::{Group, Ledger};
 use rsolv_exporter::published::Page;
 use rsolv_exporter::source::Source;
-use rsolv_exporter::sql::{self, ColumnType, Columns};
+use rsolv_exporter::sql::{self, Column, ColumnType, Columns};
 use rsolv_exporter::state::{Fingerprint, Saved, State, StateFile};
 
 #[global_allocator]
@@ -81,7 +81,8 @@ fn statement(bencher: Bencher<'_, '_>, gaps: i64) {
         column if column == "id" || source.values.iter().any(|v| v.column == column) => ColumnType::Number,
         _ => ColumnType::Text,
     };
-    let columns: Columns = source.columns().into_keys().map(|c| (c.to_owned(), kind(c))).collect();
+    let column = |name: &str| Column { kind: kind(name), type_name: String::new() };
+    let columns: Columns = source.columns().into_keys().map(|name| (name.to_owned(), column(name))).collect();
     let ranges = (0..gaps).map(|i| (i * 10, i * 10 + 3, None)).collect();
     let plan = ReadPlan { ranges, limit: 20_000 };
     bencher.bench(|| sql::poll(&source, &columns, &plan));

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::fixture::{fill, reader, steady_check};
 use crate::support::database::Database;
 use crate::support::execution::Validation;
-use crate::support::exporter::run;
+use crate::support::exporter::{Exporter, run};
 
 struct Checked {
     code: Option<i32>,
@@ -118,4 +118,163 @@ async fn what_makes_numbers_wrong_is_a_problem() {
     assert_eq!(checked.code, Some(1));
     assert!(checked.text.contains("BYPASSRLS"), "{}", checked.text);
     assert!(checked.text.contains("Not good"), "{}", checked.text);
+}
+
+/// The statements that a report advises.
+fn advised(report: &Value) -> Vec<String> {
+    let all = ["problems", "warnings"].into_iter().flat_map(|key| report[key].as_array().unwrap());
+    let lines = all.filter_map(Value::as_str).flat_map(str::lines).map(|line| line.trim_start_matches("-> "));
+    lines.filter(|line| line.starts_with("GRANT")).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn one_round_of_grants_is_enough_for_views_functions_and_odd_names() {
+    let db = Database::new().await;
+    let (role, owner) = (format!("Bare {}", db.name), format!("owner_{}", db.name));
+    db.batch(&format!(
+        "CREATE ROLE \"{role}\" LOGIN; CREATE ROLE {owner};
+         CREATE SCHEMA \"Odd Jobs\"; CREATE SCHEMA tools;
+         CREATE TABLE \"Odd Jobs\".\"Jobs\" (id bigserial PRIMARY KEY, \"State\" text NOT NULL, team text, secret text);
+         CREATE TABLE below (id bigint PRIMARY KEY, state text, hidden text);
+         CREATE VIEW shown AS SELECT id, state FROM below;
+         ALTER VIEW shown OWNER TO {owner};
+         CREATE MATERIALIZED VIEW kept AS SELECT id, state FROM below; CREATE UNIQUE INDEX ON kept (id);
+         CREATE FUNCTION tools.name(text, int) RETURNS text STABLE LANGUAGE sql AS 'SELECT $1';
+         CREATE FUNCTION tools.name(text) RETURNS text STABLE LANGUAGE sql AS 'SELECT $1';
+         REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA tools FROM public"
+    ))
+    .await;
+    let url = db.url().replacen("postgres@", &format!("{}@", role.replace(' ', "%20")), 1);
+    let queries = tempfile::tempdir().unwrap();
+    let sources = [
+        (
+            "odd",
+            "SELECT j.id, true AS done, now() AS at, tools.name(j.\"State\", 1) AS s FROM \"Odd Jobs\".\"Jobs\" AS j",
+            "sequence = '\"Odd Jobs\".\"Jobs_id_seq\"'\n",
+        ),
+        ("shown", "SELECT v.id, true AS done, now() AS at, v.state AS s FROM shown AS v", ""),
+        ("kept", "SELECT v.id, true AS done, now() AS at, v.state AS s FROM kept AS v", ""),
+    ];
+    for (name, sql, more) in sources {
+        std::fs::write(queries.path().join(format!("{name}.sql")), sql).unwrap();
+        let toml = format!("{more}labels = [\"s\"]\n[[counter]]\nname = \"{name}_total\"\nhelp = \"X.\"\n");
+        std::fs::write(queries.path().join(format!("{name}.toml")), toml).unwrap();
+    }
+    let flags = ["--queries.dir", queries.path().to_str().unwrap()];
+    let (code, report) = json(&url, &flags).await;
+    assert_eq!(code, Some(1), "{report}");
+    let grants = advised(&report);
+    insta::assert_snapshot!(grants.join("\n").replace(&db.name, "DATABASE"));
+    for grant in &grants {
+        db.batch(grant).await;
+    }
+    let (code, report) = json(&url, &flags).await;
+    assert_eq!((code, advised(&report)), (Some(0), Vec::new()), "{report}");
+    let output = run(&[&["once", "--database.url", &url][..], &flags].concat()).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    db.batch(&format!("DROP OWNED BY \"{role}\", {owner}; DROP ROLE \"{role}\", {owner}")).await;
+}
+
+#[tokio::test]
+async fn the_state_file_is_opened_as_a_start_would() {
+    let db = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let state = path.to_str().unwrap();
+    let missing = folder.path().join("missing/state");
+    for (flag, problem) in [(missing.to_str().unwrap(), "there is no folder"), ("/proc/state", "cannot be written")] {
+        let checked = check(&db.url(), &["--state.file", flag]).await;
+        assert!(checked.code == Some(1) && checked.text.contains(problem), "{}", checked.text);
+    }
+    std::fs::write(&path, "rsolv-exporter state 1 crc32 00000000 bytes 2\n{}").unwrap();
+    let checked = check(&db.url(), &["--state.file", state]).await;
+    assert!(checked.code == Some(1) && checked.text.contains("is damaged"), "{}", checked.text);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is put aside, and no lock is left");
+    std::fs::remove_file(&path).unwrap();
+    let exporter = Exporter::start(&db.url(), &["--state.file", state]).await;
+    exporter.wait_polls(1).await;
+    let checked = check(&db.url(), &["--state.file", state]).await;
+    assert!(checked.code == Some(1) && checked.text.contains("another rsolv-exporter uses it"), "{}", checked.text);
+}
+
+#[tokio::test]
+async fn sequences_that_are_not_there_are_named_with_the_right_one() {
+    let db = Database::new().await;
+    db.batch("CREATE TABLE own (id bigserial PRIMARY KEY); CREATE SEQUENCE other").await;
+    let queries = tempfile::tempdir().unwrap();
+    std::fs::write(queries.path().join("own.sql"), "SELECT id, true AS done, now() AS at FROM own").unwrap();
+    let flags = ["--queries.dir", queries.path().to_str().unwrap()];
+    for (sequence, code, said) in [
+        (
+            "sequence = \"own_id_sequence\"",
+            1,
+            "own.toml: sequence: there is no sequence own_id_sequence; the ids come from own_id_seq",
+        ),
+        ("sequence = \"own\"", 1, "own.toml: sequence: is a table or a view, and no sequence own"),
+        (
+            "sequence = \"other\"",
+            1,
+            "own.toml: sequence: other is not the one of the table; the ids come from own_id_seq",
+        ),
+        ("", 0, "-> sequence = \"own_id_seq\""),
+        ("sequence = \"public.own_id_seq\"", 0, "All good."),
+    ] {
+        let toml = format!("{sequence}\n[[counter]]\nname = \"x_total\"\nhelp = \"X.\"\n");
+        std::fs::write(queries.path().join("own.toml"), toml).unwrap();
+        let checked = check(&db.url(), &flags).await;
+        assert!(checked.code == Some(code) && checked.text.contains(said), "{said}\n{}", checked.text);
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_advises_is_passed_on_and_an_error_on_a_row_is_told_from_one_in_the_text() {
+    let db = Database::new().await;
+    db.batch("CREATE TABLE own (id bigserial PRIMARY KEY, number int); INSERT INTO own (number) VALUES (0)").await;
+    let queries = tempfile::tempdir().unwrap();
+    std::fs::write(queries.path().join("own.toml"), "[[counter]]\nname = \"x_total\"\nhelp = \"X.\"\nsum = \"v\"\n")
+        .unwrap();
+    let flags = ["--queries.dir", queries.path().to_str().unwrap()];
+    for (expression, said) in [
+        ("numbr", "HINT: Perhaps you meant to reference the column \"own.number\"."),
+        ("1 / number", "a row makes the SELECT fail"),
+    ] {
+        let sql = format!("SELECT id, true AS done, now() AS at, {expression} AS v FROM own");
+        std::fs::write(queries.path().join("own.sql"), sql).unwrap();
+        let checked = check(&db.url(), &flags).await;
+        assert!(checked.code == Some(1) && checked.text.contains(said), "{said}\n{}", checked.text);
+    }
+}
+
+#[tokio::test]
+async fn once_says_that_it_leaves_the_state_file_alone() {
+    let db = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let output = run(&["once", "--database.url", &db.url(), "--state.file", state.to_str().unwrap()]).await;
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("state.file is neither read nor written"));
+    assert!(!state.exists());
+}
+
+#[tokio::test]
+async fn rows_that_changed_after_they_were_counted_are_no_negative_share() {
+    let db = Database::new().await;
+    db.batch("CREATE TABLE own (id bigserial PRIMARY KEY, v int); INSERT INTO own (v) VALUES (1), (2)").await;
+    let queries = tempfile::tempdir().unwrap();
+    std::fs::write(queries.path().join("own.sql"), "SELECT id, true AS done, now() AS at, v FROM own").unwrap();
+    std::fs::write(queries.path().join("own.toml"), "[[counter]]\nname = \"x_total\"\nhelp = \"X.\"\nsum = \"v\"\n")
+        .unwrap();
+    let state = queries.path().join("state");
+    let flags = ["--queries.dir", queries.path().to_str().unwrap(), "--state.file", state.to_str().unwrap()];
+    let mut exporter = Exporter::start(&db.url(), &flags).await;
+    exporter.wait_for("the sum", |metrics| metrics.sum("x_total", &[]) == 3.0).await;
+    exporter.terminate().await;
+    db.batch("UPDATE own SET v = 10 WHERE id = 1").await;
+    for (command, said) in
+        [("sql", "9 more, from rows that were changed"), ("rows", "9 more than the 3 that the state file has")]
+    {
+        let output = run(&[&[command, "x_total", "--database.url", &db.url()][..], &flags].concat()).await;
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && text.contains(said) && !text.contains("-9"), "{text}");
+    }
 }

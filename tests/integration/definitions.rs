@@ -1,5 +1,10 @@
 //! Tables of one's own: two files in `queries.dir`, good ones and bad ones.
 
+mod files;
+mod names;
+mod refused;
+mod types;
+
 use std::path::Path;
 
 use crate::support::database::Database;
@@ -92,6 +97,20 @@ fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn shown(path: &Path) -> &str {
     path.to_str().expect("a path in Unicode")
+}
+
+/// A directory with one definition, called `own`.
+fn own(sql: &str, toml: &str) -> tempfile::TempDir {
+    directory(&[("own.sql", sql), ("own.toml", toml)])
+}
+
+/// Runs a command with the definitions in a directory: its exit status, what it printed, and why it failed if it did.
+async fn run(db: &Database<'_>, queries: &tempfile::TempDir, command: &[&str]) -> (Option<i32>, String) {
+    let settings = ["--database.url", &db.url(), "--queries.dir", shown(queries.path())];
+    let output = exporter::run(&[command, &settings].concat()).await;
+    let errors = if output.status.success() { Vec::new() } else { output.stderr };
+    let printed = [output.stdout, errors].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (output.status.code(), printed.concat())
 }
 
 /// The metrics of the tables, without the exporter's own.

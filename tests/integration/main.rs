@@ -25,6 +25,7 @@ mod fixture;
 mod footprint;
 mod golden;
 mod hostile;
+mod init_command;
 mod languages;
 mod outages;
 mod pgbouncer;

@@ -394,7 +394,7 @@ async fn a_raised_limit_is_named_where_rows_were_counted_under_overflow() {
     }
     let state = ["--state.file", path.to_str().unwrap()];
     for (repo, said) in [
-        ("org/folded", "-4 of it is from rows that were counted under __overflow__ before series.limit was raised"),
+        ("org/folded", "4 more, from rows that were counted under __overflow__ before series.limit was raised"),
         ("__overflow__", "4 of it is from rows that were deleted or changed after they were counted, or whose labels"),
         ("org/first", "no row that was counted is gone"),
     ] {

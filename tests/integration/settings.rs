@@ -73,7 +73,10 @@ async fn times_become_text_the_same_way_under_other_defaults() {
     for (name, value) in [("timezone", "Asia/Kathmandu"), ("datestyle", "SQL, DMY"), ("intervalstyle", "iso_8601")] {
         db.batch(&format!("ALTER DATABASE {} SET {name} = '{value}'", db.name)).await;
     }
-    db.batch("CREATE TABLE own (id bigserial, at timestamp); INSERT INTO own (at) VALUES ('20261104 01:02:03')").await;
+    db.batch(
+        "CREATE TABLE own (id bigserial PRIMARY KEY, at timestamp); INSERT INTO own (at) VALUES ('20261104 01:02:03')",
+    )
+    .await;
     let dir = tempfile::tempdir().unwrap();
     let sql = "SELECT id, true AS done, at, at::timestamptz::text AS zoned, (at - '20261103')::text AS since,
                  extract(epoch FROM at::timestamptz)::bigint::text AS epoch FROM own";

@@ -56,8 +56,10 @@ async fn check_of_a_good_database() {
     let db = filled().await;
     let url = reader(&db).await;
     db.batch(&format!("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader_{}", db.name)).await;
-    let output = check(&url, &["--state.file", "/var/lib/rsolv-exporter/state"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let output = check(&url, &["--state.file", folder.path().join("state").to_str().unwrap()]).await;
     expect(&output, 0);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
     insta::assert_snapshot!(steady(&db, &output.stdout));
 }
 
@@ -91,7 +93,8 @@ async fn check_of_a_missing_table_and_a_missing_column() {
     let db = Database::new().await;
     db.batch("DROP TABLE validation_executions; ALTER TABLE mitigation_executions RENAME pr_number TO pull_request")
         .await;
-    let output = check(&db.url(), &["--state.file", "/var/lib/rsolv-exporter/state"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let output = check(&db.url(), &["--state.file", folder.path().join("state").to_str().unwrap()]).await;
     expect(&output, 1);
     insta::assert_snapshot!(steady(&db, &output.stdout));
 }
@@ -112,7 +115,7 @@ async fn check_of_a_select_that_does_not_fit_its_definition() {
         std::fs::write(directory.path().join(name), text).unwrap();
     }
     let queries = directory.path().to_str().unwrap();
-    let output = check(&db.url(), &["--queries.dir", queries, "--state.file", "/var/lib/rsolv-exporter/state"]).await;
+    let output = check(&db.url(), &["--queries.dir", queries, "--state.file", &format!("{queries}/state")]).await;
     expect(&output, 1);
     insta::assert_snapshot!(steady(&db, &output.stdout));
 }

@@ -47,7 +47,7 @@ pub fn problems(view: &View, pages: &[Arc<Page>], history: &History) -> Vec<Prob
             Some(name) => stale_at(name),
             None => pages.iter().map(|page| page.stale_at).min(),
         },
-        remedy: Some(remedy(view.user, &trouble.failure)),
+        remedy: remedy(view.user, &trouble.failure),
         runbook: "RsolvExporterDatabaseUnreachable",
     };
     let mut problems: Vec<Problem> = history.failure.iter().map(|trouble| failure(trouble, None)).collect();
