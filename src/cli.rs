@@ -102,7 +102,8 @@ pub fn command() -> Command {
                 .default_missing_value("rsolv-exporter")
                 .help("Run the command as this unit of systemd's would: its user, settings, credentials, state")
                 .global(true)
-                .help_heading("Settings"),
+                .help_heading("Settings")
+                .hide_short_help(true),
         )
         .args(keys)
         .subcommands(commands)
