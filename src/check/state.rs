@@ -1,6 +1,7 @@
 //! The state file as the next start would find it; nothing is left behind.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Report;
@@ -18,18 +19,23 @@ pub fn check(report: &mut Report, settings: &Settings, sources: &[Source]) {
         );
         return;
     };
-    let mut problem = |message: String| report.problems.push(format!("state.file {}: {message}", path.display()));
+    let named = |message: String| format!("state.file {}: {message}", path.display());
     let lock = PathBuf::from(format!("{}.lock", path.display()));
     let was_locked = lock.exists();
-    let file = match StateFile::lock(path) {
-        Ok(file) => file,
-        Err(e) => return problem(e.to_string()),
-    };
-    if let Err(e) = file.try_to_write() {
-        problem(format!("cannot be written: {e}: totals would not survive a restart"));
+    match StateFile::lock(path) {
+        Ok(file) => {
+            if let Err(e) = file.try_to_write() {
+                let message = format!("cannot be written: {e}: totals would not survive a restart");
+                report.problems.push(named(message));
+            }
+        }
+        // It is right that the exporter that runs has it.
+        Err(e) if e.kind() == ErrorKind::WouldBlock => {
+            report.warnings.push(named(format!("is in use: {e}, unless this is the one that runs")));
+        }
+        Err(e) => return report.problems.push(named(e.to_string())),
     }
-    let state = state::load(file.path());
-    drop(file);
+    let state = state::load(path);
     if !was_locked {
         remove(&lock);
     }
@@ -48,10 +54,10 @@ pub fn check(report: &mut Report, settings: &Settings, sources: &[Source]) {
             }
         }
         Err(LoadError::Absent) => {}
-        Err(e) => problem(format!(
+        Err(e) => report.problems.push(named(format!(
             "{e}: a start would keep it aside as .bad, if it could be read at all, and count anew from the tables, without \
              the rows that have been deleted from them"
-        )),
+        ))),
     }
 }
 

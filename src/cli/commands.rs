@@ -237,7 +237,8 @@ Examples:
         Command::new("man")
             .about("Write the manual's pages into a directory")
             .hide(true)
-            .arg(Arg::new("directory").value_name("DIRECTORY").required(true)),
+            .arg(Arg::new("directory").value_name("DIRECTORY").required(true))
+            .after_long_help("Example:\n  rsolv-exporter man target/man"),
     ]
 }
 

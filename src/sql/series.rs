@@ -172,6 +172,7 @@ pub fn behind(question: &Question) -> Vec<String> {
 pub fn row_value(question: &Question) -> Option<String> {
     match (&question.metric.kind, question.value()) {
         (Kind::Newest, _) => Some("extract(epoch FROM at)::float8".to_owned()),
+        (Kind::Rows(_), _) => None,
         (_, value) => value.map(view::value),
     }
 }

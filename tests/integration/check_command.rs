@@ -194,7 +194,8 @@ async fn the_state_file_is_opened_as_a_start_would() {
     let exporter = Exporter::start(&db.url(), &["--state.file", state]).await;
     exporter.wait_polls(1).await;
     let checked = check(&db.url(), &["--state.file", state]).await;
-    assert!(checked.code == Some(1) && checked.text.contains("another rsolv-exporter uses it"), "{}", checked.text);
+    // Beside the exporter that runs that is no problem, and worth knowing.
+    assert!(checked.code == Some(0) && checked.text.contains("another rsolv-exporter uses it"), "{}", checked.text);
 }
 
 #[tokio::test]

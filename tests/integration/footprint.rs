@@ -30,7 +30,11 @@ async fn scrape(repositories: i64, accept: &str, coding: &str) -> Asked {
         show_details: false,
         gate: gate.clone(),
     };
-    let request = Request::builder().uri("/metrics").header("accept", accept).header("accept-encoding", coding);
+    let request = Request::builder()
+        .uri("/metrics")
+        .header("host", "localhost")
+        .header("accept", accept)
+        .header("accept-encoding", coding);
     let request = request.body(()).expect("a request");
     let client = Client { address: ([127, 0, 0, 1], 1).into(), is_certified: false };
     let protection = gate.current();

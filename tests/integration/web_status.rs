@@ -94,7 +94,7 @@ async fn the_page_says_how_things_are() {
         db.insert(Mitigation::completed(repo, json!({"language": "go", "trust_score": score}))).await;
     }
     db.insert(Validation::open(repo, "running", "{}")).await;
-    let exporter = start(&db, &[]).await;
+    let exporter = start(&db, &["--web.show-details"]).await;
     let page = Page::that_says(&exporter, "OK").await;
     let words = page.words();
     for expected in [
@@ -223,7 +223,7 @@ async fn what_is_new_is_shown_beside_all_time_and_each_series_leads_to_its_rows(
     db.insert(Validation::completed(repo, json!({"language": "go"}))).await;
     let folder = tempfile::tempdir().unwrap();
     let state = format!("--state.file={}", folder.path().join("state").display());
-    let exporter = start(&db, &[&state]).await;
+    let exporter = start(&db, &[&state, "--web.show-details"]).await;
     Page::that_says(&exporter, "OK").await;
     db.insert(Validation::completed(repo, json!({"language": "go"}))).await;
     let page = Page::that_says(&exporter, "+1").await;
