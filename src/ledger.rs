@@ -218,6 +218,7 @@ impl Ledger {
             self.rebuild();
             return Judgement::OtherDatabase;
         }
+        verdict.returned.iter().for_each(|&high| self.frontier.return_to(high));
         verdict.keep.iter().for_each(|&(lo, hi)| self.frontier.keep(lo, hi));
         verdict.recycle.iter().for_each(|&(lo, hi)| self.frontier.recycle(lo, hi, verdict.until));
         verdict.forget.iter().for_each(|&(lo, hi)| self.frontier.forget(lo, hi, at));

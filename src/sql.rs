@@ -133,7 +133,7 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
     let keys = || labels.iter().cloned().chain(["done".to_owned(), KNOWN.to_owned()]);
     let mut outer: Vec<String> = keys().collect();
     outer.push("array_agg(id) AS ids".to_owned());
-    outer.push("array_agg(extract(epoch FROM at)::float8) AS ats".to_owned());
+    outer.push("array_agg(date_part('epoch', at)) AS ats".to_owned());
     outer.push(
         "extract(epoch FROM max(at) FILTER (WHERE done AND isfinite(at) AND at <= clock_timestamp()))::float8 AS newest"
             .to_owned(),
@@ -192,9 +192,11 @@ fn left_out(source: &Source) -> Option<String> {
     source.count_if.as_ref().map(|column| format!("{} IS NOT TRUE", own(column)))
 }
 
-/// A label as text, trimmed and short: with four more bytes than are kept, so that the cut falls between characters.
+/// A label as text. What is long is trimmed and cut here: to four more characters than bytes are kept, so that the cut of
+/// [`crate::ledger::cut`] falls where it would without.
 fn short(label: &str) -> String {
-    format!("left(btrim(execution.{label}::text, {SPACE}), {})", MAX_LABEL_BYTES + 4)
+    let (text, longest) = (format!("execution.{label}::text"), MAX_LABEL_BYTES + 4);
+    format!("CASE WHEN octet_length({text}) > {longest} THEN left(btrim({text}, {SPACE}), {longest}) ELSE {text} END")
 }
 
 /// Which ids of the ranges `$1` to `$2` (inclusive, at most `limit` of each) are there, by whether their rows are done,
@@ -219,7 +221,7 @@ pub fn watch(source: &Source, limit: usize) -> String {
 pub fn witnesses(source: &Source) -> String {
     let labels: String = source.row_labels().map(|l| format!(",\n  {}", short(&ident(l)))).collect();
     format!(
-        "SELECT execution.id::int8,\n  extract(epoch FROM execution.at)::float8{labels}\nFROM unnest($1::int8[]) AS witness (id)\n\
+        "SELECT execution.id::int8,\n  date_part('epoch', execution.at){labels}\nFROM unnest($1::int8[]) AS witness (id)\n\
          CROSS JOIN LATERAL (\n  SELECT * FROM (\n{}\n  ) AS execution\n  WHERE execution.id = witness.id\n  LIMIT 2\n) AS execution",
         source.sql,
     )
@@ -301,8 +303,14 @@ fn exact_sum(source: &Source, sum: &Sum, columns: &Columns) -> String {
     let value = &source.values[sum.value];
     let only = sum.only.as_ref().map(|c| format!(" AND {}", condition(c))).unwrap_or_default();
     // The number itself and not the `float8` beside it, which has fewer digits than `numeric`.
-    let number = if value.integer { valid(value) } else { format!("{}::numeric", number(value, columns)) };
-    format!("coalesce(sum({number}) FILTER (WHERE {} IS NOT NULL{only}), 0)", valid(value))
+    match (value.integer, only.as_str()) {
+        (true, "") => format!("coalesce(sum({}), 0)", valid(value)),
+        (true, _) => format!("coalesce(sum({}) FILTER (WHERE true{only}), 0)", valid(value)),
+        (false, _) => {
+            let number = number(value, columns);
+            format!("coalesce(sum({number}::numeric) FILTER (WHERE {} IS NOT NULL{only}), 0)", valid(value))
+        }
+    }
 }
 
 fn sum(source: &Source, sum: &Sum) -> String {

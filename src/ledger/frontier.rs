@@ -219,6 +219,14 @@ impl Frontier {
         }
     }
 
+    /// All ids up to this one have been counted, after all.
+    pub fn return_to(&mut self, high: i64) {
+        self.open.remove_range(i64::MIN, high);
+        self.missing.remove_range(i64::MIN, high);
+        self.recycled.remove_range(i64::MIN, high);
+        self.high = self.high.max(Some(high));
+    }
+
     /// Ids of a range that have been counted may be handed out again. Rows that finished by `until` are the old ones.
     pub fn recycle(&mut self, lo: i64, hi: i64, until: f64) {
         let Some(hi) = self.high.map(|high| hi.min(high)) else { return };

@@ -119,6 +119,9 @@ pub struct Identity {
     /// The last number that the sequence was seen to hand out, and the one at the poll before.
     last: Option<i64>,
     before: Option<i64>,
+    /// The witnesses of the table before ids last started again, and the largest id that it had: it can be put back.
+    past: BTreeMap<i64, Witness>,
+    past_high: Option<i64>,
     /// The largest one since ids last started again; while the sequence is below, ids come again.
     peak: Option<i64>,
 }
@@ -134,12 +137,21 @@ pub struct Verdict {
     pub keep: Vec<(i64, i64)>,
     /// The newest time of a counted row, in seconds since the epoch: see [`super::frontier::Frontier::recycle`].
     pub until: f64,
+    /// The table from before ids started again is back, with ids up to this one: all of them have been counted.
+    pub returned: Option<i64>,
     /// All rows are others, and so is the server.
     pub other_database: bool,
     /// The sequence went back, or rows were found to be others: told once.
     pub is_reset: bool,
     /// Ids of the transactions before mean nothing any more.
     pub other_history: bool,
+}
+
+impl Verdict {
+    /// True if other rows begin at some id, or those of before are back: the sequence is where it belongs.
+    fn ends_open(&self) -> bool {
+        self.returned.is_some() || self.forget.iter().any(|(_, hi)| *hi == i64::MAX)
+    }
 }
 
 /// How a witness was found.
@@ -274,6 +286,11 @@ impl Identity {
                 verdict.recycle.extend(may_come.then_some((start, end)));
                 continue;
             }
+            let is_past = |id: &i64| self.past.get(id).is_some_and(|witness| seen.get(id) == Some(&witness.mark));
+            if others.iter().filter(|(id, _)| is_past(id)).count() * 2 > others.len() {
+                verdict.returned = self.past_high;
+                continue;
+            }
             // What has no time has not finished yet.
             let newer = |at: &Option<i64>| at.is_none_or(|at| at as f64 / 1e6 > verdict.until);
             let are_newer = others.iter().filter(|(_, at)| newer(at)).count() * 2 > others.len();
@@ -322,13 +339,19 @@ impl Identity {
         if in_place.len() == statuses.len() || (is_past && was_loose && !is_loose) {
             verdict.keep.push((i64::MIN, i64::MAX));
         }
+        if verdict.returned.is_some() {
+            verdict.forget.clear();
+            verdict.recycle.clear();
+            is_other = true;
+        }
         verdict.is_reset = went_back || (is_other && !behind);
         if statuses.is_empty() && behind {
             verdict.recycle.push((i64::MIN, high.unwrap_or(i64::MAX)));
         }
         // From here on ids are new: the sequence is where it belongs.
-        if verdict.forget.iter().any(|(_, hi)| *hi == i64::MAX) {
+        if is_other && verdict.ends_open() {
             self.peak = self.last;
+            self.keep_past(&verdict, high);
         }
         self.learn(&verdict, &statuses, seen, evidence);
         if !in_place.is_empty() || is_other || statuses.is_empty() {
@@ -348,6 +371,18 @@ impl Identity {
     /// Ids above this were handed out since the last poll, or will be.
     pub fn handed_out(&self) -> Option<i64> {
         self.before.min(self.last).or(self.last)
+    }
+
+    /// Puts the witnesses of a table that is gone aside, or takes them back.
+    fn keep_past(&mut self, verdict: &Verdict, high: Option<i64>) {
+        if verdict.returned.is_some() {
+            std::mem::swap(&mut self.witnesses, &mut self.past);
+            self.past_high = high;
+            return;
+        }
+        let forgotten = |id: &i64| verdict.forget.iter().any(|(lo, hi)| (lo..=hi).contains(&id));
+        self.past = self.witnesses.iter().filter(|(id, _)| forgotten(id)).map(|(id, w)| (*id, *w)).collect();
+        self.past_high = high;
     }
 
     /// Takes over what was found: edits of rows in place, absences; forgets witnesses of rows that are others.
@@ -524,6 +559,19 @@ mod tests {
         assert_eq!((empty.forget, empty.is_reset), (vec![], true));
         let verdict = identity.judge(&evidence(2), &[(2, mark(50))].into(), Some(10));
         assert_eq!((verdict.forget, verdict.is_reset), (vec![(2, i64::MAX)], false));
+    }
+
+    #[test]
+    fn a_table_that_was_truncated_by_mistake_and_put_back_is_known() {
+        let mut identity = of(&rows(10));
+        let verdict = identity.judge(&evidence(2), &[(1, mark(50)), (2, mark(51))].into(), Some(10));
+        assert_eq!(verdict.forget, [(1, i64::MAX)]);
+        identity.remember(vec![(1, mark(50)), (2, mark(51))]);
+        let seen: BTreeMap<i64, Mark> = rows(10).into_iter().filter(|(id, _)| *id <= 2).collect();
+        let verdict = identity.judge(&evidence(10), &seen, Some(2));
+        assert_eq!((verdict.forget, verdict.recycle, verdict.returned), (vec![], vec![], Some(10)));
+        assert_eq!(identity.all(), (1..=10).collect::<Vec<_>>());
+        assert_eq!(identity.judge(&evidence(11), &rows(10), Some(10)).forget, []);
     }
 
     #[test]

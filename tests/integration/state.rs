@@ -420,3 +420,25 @@ async fn what_appears_under_an_id_that_was_given_up_is_counted_late() {
     assert_eq!(late_rows(&metrics), Some(1.0));
     assert_eq!(total(&exporter.wait_polls(12).await), 4.0, "counted once");
 }
+
+#[tokio::test]
+async fn a_table_that_was_truncated_by_mistake_and_put_back_is_not_counted_again() {
+    let (database, state) = (Database::new().await, State::new());
+    insert(&database, "org/a", 10).await;
+    let exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("the history", |m| total(m) == 10.0).await;
+    database.batch("CREATE TABLE saved AS SELECT * FROM validation_executions").await;
+    database.batch("TRUNCATE validation_executions RESTART IDENTITY").await;
+    insert(&database, "org/a", 2).await;
+    exporter.wait_for("ten and two", |m| total(m) == 12.0).await;
+    database
+        .batch(
+            "BEGIN; TRUNCATE validation_executions; INSERT INTO validation_executions SELECT * FROM saved;
+             SELECT setval('validation_executions_id_seq', 10); COMMIT",
+        )
+        .await;
+    assert_eq!(total(&exporter.wait_polls(3).await), 12.0);
+    insert(&database, "org/a", 1).await;
+    exporter.wait_for("one more", |m| total(m) >= 13.0).await;
+    assert_eq!(total(&exporter.wait_polls(3).await), 13.0);
+}
