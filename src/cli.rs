@@ -81,7 +81,7 @@ pub fn command() -> Command {
         .after_long_help(
             "Every setting is a flag, an environment variable (RSOLV_EXPORTER_POLL__INTERVAL for\n\
              --poll.interval) or a key of the file (interval under [poll]); in this order the first\ncounts.\n\n\
-             Examples:\n  rsolv-exporter --database.url postgres://exporter@localhost:5432/rsolv \\\n    \
+             Examples:\n  rsolv-exporter --database.url postgres://rsolv_exporter@localhost:5432/rsolv \\\n    \
              --state.file /var/lib/rsolv-exporter/state\n  rsolv-exporter --config.file /etc/rsolv-exporter/rsolv-exporter.toml check",
         )
         .arg(

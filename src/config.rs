@@ -1,6 +1,6 @@
 //! Settings: flag > environment > file > default, checked as a whole before anything starts.
 //!
-//! One table, [`KEYS`], makes the flags, the environment variables, the help and the table in the README.
+//! One table, [`KEYS`], makes the flags, the environment variables, the help and the table in `doc/settings.md`.
 
 mod keys;
 mod layers;

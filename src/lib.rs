@@ -12,29 +12,32 @@
 //! | [`sql`] | composes the statements around the SELECT | pure |
 //! | [`selector`], [`question`] | PromQL selectors, and which metric and rows they mean | pure |
 //! | [`db`] | one connection, one read-only transaction a poll, definitions against the catalog, rows into own types, failures into reasons | PostgreSQL |
-//! | [`ledger`] | what has been counted; totals that only grow | pure |
-//! | [`poll`], [`backoff`] | the loop: read, count, publish; waiting after failures | through [`db`] |
+//! | [`ledger`] | [`ledger::frontier`]: which rows next; [`ledger::identity`]: which table is this; [`ledger::totals`]: what has been counted | pure |
+//! | [`poll`], [`backoff`] | the loop: read, count, save, publish; waiting after failures | through [`db`] and [`state`] |
 //! | [`state`] | the ledgers on disk | the state file |
 //! | [`published`] | what a poll hands to the web: immutable pages, rendered once in what scrapes ask for | pure |
-//! | [`exposition`] | Prometheus text and OpenMetrics, content negotiation | pure |
-//! | [`metrics`] | the exporter's metrics about itself | pure |
+//! | [`exposition`] | Prometheus text, OpenMetrics and protobuf, content negotiation, gzip | pure |
+//! | [`metrics`] | the exporter's metrics about itself | reads `/proc` |
 //! | [`status`] | what the status page shows beside them | pure |
-//! | [`web`] | connections, TLS, users, routes, the status page | HTTP |
+//! | [`web`], [`listen`] | connections, TLS, users, routes, the status page; the sockets it listens on | HTTP |
 //! | [`serve`], [`once`], [`check`], [`init`], [`healthcheck`] | the commands | |
 //! | [`ask`]: [`explain`], [`rows`], [`buckets`], [`backfill`] | the commands that ask about the numbers | |
-//! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] |
+//! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] and [`state`] |
 //! | [`table`], [`duration`] | tables for a terminal; spans of time as people write them | pure |
-//! | [`unit`] | a command as a unit of systemd's would run it | systemd |
 //! | [`build`] | what the program was built from | pure |
-//! | [`listen`] | the sockets that the web side listens on | sockets |
-//! | [`orphans`] | what a process 1 has to clean up | processes |
 //! | [`log`], [`notify`] | where log lines go; what the service manager is told | standard error, a socket |
+//! | [`unit`], [`orphans`] | a command as a unit of systemd's would run it; what a process 1 has to clean up | processes |
 //!
 //! # Invariants
 //!
 //! - A scrape never touches the database: it reads what was published, and waits for a poll only while pages are swapped.
-//! - An id leaves the ledger's care only by being counted, and what is counted is never asked for again; only another
-//!   row under its id proves that the database handed it out again.
+//! - A row is counted the first time it is seen finished; then its id is in no list, and nothing can count it again or
+//!   take it back. Totals never fall.
+//! - Absence is no evidence. An id leaves the ledger's care by being counted; one that may never come is looked for more
+//!   rarely, and given up only when there are too many, which a metric counts.
+//! - Only other rows under the ids of counted ones prove that ids were handed out again; everything else that changes says
+//!   where to look.
+//! - The state is saved before its numbers are published. While it cannot be, a metric says so.
 //! - The numbers of one page come from one snapshot of the database.
 //! - All knowledge of a table's schema is in `queries/`, none in here.
 //! - No text that reaches a log, an error, a metric or a page holds a password or the contents of a row.

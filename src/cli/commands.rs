@@ -28,7 +28,7 @@ pub fn all() -> Vec<Command> {
         Command::new("serve").about("Poll and serve metrics until told to stop (the default)").after_long_help(
             "\
 Examples:
-  rsolv-exporter serve --database.url postgres://exporter@localhost/rsolv \\
+  rsolv-exporter serve --database.url postgres://rsolv_exporter@localhost/rsolv \\
     --state.file /var/lib/rsolv-exporter/state",
         ),
         Command::new("check")

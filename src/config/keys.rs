@@ -71,13 +71,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_has_every_setting_as_it_is() {
-        let readme = include_str!("../../README.md");
-        let shown: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `") && line.contains('.')).collect();
+    fn the_document_has_every_setting_as_it_is() {
+        let document = include_str!("../../doc/settings.md");
+        let shown: Vec<&str> = document.lines().filter(|line| line.starts_with("| `") && line.contains('.')).collect();
         for Key { name, default, help } in KEYS {
             let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
             let line = format!("| `{name}` | {default} | {help} |");
-            assert!(shown.contains(&line.as_str()), "README.md lacks:\n{line}");
+            assert!(shown.contains(&line.as_str()), "doc/settings.md lacks:\n{line}");
         }
     }
 }

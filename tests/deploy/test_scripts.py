@@ -1,4 +1,4 @@
-"""Every shell script passes shellcheck; every document's links lead somewhere."""
+"""Every shell script passes shellcheck; every document's links lead somewhere, in the package too."""
 
 import re
 
@@ -18,8 +18,14 @@ def test_shellcheck(script):
     assert script.stat().st_mode & 0o111, "not executable"
 
 
-@pytest.mark.parametrize("page", sorted(DEPLOY.rglob("*.md")), ids=lambda p: str(p.relative_to(ROOT)))
+# What the Debian package holds, under the same paths.
+PACKAGED = {"LICENSE", "README.md", "CHANGELOG.md", "doc", "queries", "alerts", "dashboards", "deploy"}
+PAGES = sorted(p for name in PACKAGED for p in [ROOT / name, *(ROOT / name).rglob("*.md")] if p.suffix == ".md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links(page):
+    """Each leads to a file that the package has as well."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
     headings = {}
     for target in re.findall(r"\]\(([^)]+)\)", text):
@@ -28,6 +34,7 @@ def test_links(page):
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), target
+        assert file.relative_to(ROOT).parts[0] in PACKAGED, f"{target} leads out of the package"
         if anchor:
             if file not in headings:
                 headings[file] = {
