@@ -226,9 +226,9 @@ impl Ledger {
         if verdict.is_reset { Judgement::Reset } else { Judgement::InPlace }
     }
 
-    /// What to look for at `now`; both in milliseconds.
-    pub fn watch(&self, now: i64, gap_watch: i64) -> Watch {
-        self.frontier.watch(now, gap_watch, self.identity.handed_out())
+    /// What to look for at `now` (both in milliseconds), in a source of so many `tables`.
+    pub fn watch(&self, now: i64, gap_watch: i64, tables: u64) -> Watch {
+        self.frontier.watch(now, gap_watch, self.identity.handed_out(), tables)
     }
 
     /// Sorts what a watch found.

@@ -390,6 +390,11 @@ impl Session {
         rows.iter().map(seen).collect()
     }
 
+    /// How many tables a source reads, each partition as one.
+    pub fn tables(&self, source: &Source) -> u64 {
+        self.prepared.get(&source.name).map_or(1, |prepared| prepared.relations.len() as u64)
+    }
+
     fn prepared(&self, source: &Source) -> Result<&Prepared, Failure> {
         let missing = || Failure::new(Reason::Decode, format!("{} was not prepared", source.name));
         self.prepared.get(&source.name).ok_or_else(missing)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::id_set::IdSet;
 use super::missing::{Found, Missing, Moment, Turn};
 
-/// Between two ids that are looked for, so many others cost less to pass than a new descent into the index.
+/// Between two ids that are looked for, so many others cost less to pass than a new descent into an index.
 const SLACK: u64 = 6;
 /// A range that is looked into holds at most about so many ids.
 const LARGEST: u64 = 50_000;
@@ -104,12 +104,13 @@ impl Frontier {
         ranges
     }
 
-    /// What to look for now; ids above `handed_out` are new or will be.
-    pub fn watch(&self, now: i64, gap_watch: i64, handed_out: Option<i64>) -> Watch {
+    /// What to look for now; ids above `handed_out` are new or will be. Each range takes a descent into the indexes of so
+    /// many `tables`: the partitions of one.
+    pub fn watch(&self, now: i64, gap_watch: i64, handed_out: Option<i64>, tables: u64) -> Watch {
         let (mut due, turn) = self.missing.due(now, gap_watch, handed_out);
         due.extend(self.open.ranges());
         due.extend(self.recycled.ranges());
-        Watch { ranges: coalesce(due), turn }
+        Watch { ranges: coalesce(due, SLACK * tables.max(1)), turn }
     }
 
     /// Sorts what a watch found, `(id, whether it is done)`. Ids that are there twice are an error.
@@ -253,12 +254,12 @@ impl Frontier {
 }
 
 /// Joins ranges where it costs less to pass the ids between them. The result is in order.
-fn coalesce(mut ranges: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+fn coalesce(mut ranges: Vec<(i64, i64)>, slack: u64) -> Vec<(i64, i64)> {
     ranges.sort_unstable();
     let mut joined: Vec<(i64, i64)> = Vec::with_capacity(ranges.len().min(1_024));
     for (lo, hi) in ranges {
         match joined.last_mut() {
-            Some((start, end)) if lo <= *end || (lo.abs_diff(*end) <= SLACK && start.abs_diff(hi) < LARGEST) => {
+            Some((start, end)) if lo <= *end || (lo.abs_diff(*end) <= slack && start.abs_diff(hi) < LARGEST) => {
                 *end = hi.max(*end);
             }
             _ => joined.push((lo, hi)),
@@ -277,20 +278,20 @@ mod tests {
 
     #[test]
     fn ranges_are_joined_where_that_is_cheaper() {
-        assert_eq!(coalesce(vec![(20, 20), (1, 1), (3, 3), (8, 10), (9, 12)]), [(1, 12), (20, 20)]);
-        assert_eq!(coalesce((0..100_000).map(|i| (2 * i, 2 * i)).collect()).len(), 4);
+        assert_eq!(coalesce(vec![(20, 20), (1, 1), (3, 3), (8, 10), (9, 12)], SLACK), [(1, 12), (20, 20)]);
+        assert_eq!(coalesce((0..100_000).map(|i| (2 * i, 2 * i)).collect(), SLACK).len(), 4);
     }
 
     #[test]
     fn an_open_id_that_is_not_there_is_missing_until_it_comes() {
         let mut frontier = Frontier::default();
         frontier.take(&[(1, false), (2, false), (3, true)], at(0));
-        let watch = frontier.watch(0, 1, None);
+        let watch = frontier.watch(0, 1, None, 1);
         let sighting = frontier.sort(&watch, vec![(2, false)]).unwrap();
         assert_eq!((&sighting.absent[..], &sighting.still_open[..]), (&[1][..], &[2][..]));
         frontier.looked(&sighting, at(1));
         assert!(frontier.missing().contains(1) && !frontier.open().contains(1) && !frontier.is_counted(1));
-        let watch = frontier.watch(1, 1, None);
+        let watch = frontier.watch(1, 1, None, 1);
         let sighting = frontier.sort(&watch, vec![(1, true), (2, true), (3, true)]).unwrap();
         assert_eq!(sighting.found, [1, 2], "3 has been counted");
         assert_eq!(frontier.plan(&sighting.found, 10).ranges, [(1, 2, None), (4, i64::MAX, None)]);

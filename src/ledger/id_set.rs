@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use openssl::base64::{decode_block, encode_block};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
@@ -189,7 +188,7 @@ impl From<IdSet> for Saved {
         let mut bytes = Vec::with_capacity(set.narrow.serialized_size());
         // Writing to memory cannot fail.
         let _ = set.narrow.serialize_into(&mut bytes);
-        Self { narrow: BASE64_STANDARD.encode(bytes), wide: set.wide.into_iter().collect() }
+        Self { narrow: encode_block(&bytes), wide: set.wide.into_iter().collect() }
     }
 }
 
@@ -197,7 +196,7 @@ impl TryFrom<Saved> for IdSet {
     type Error = String;
 
     fn try_from(saved: Saved) -> Result<Self, String> {
-        let bytes = BASE64_STANDARD.decode(saved.narrow).map_err(|e| format!("ids: {e}"))?;
+        let bytes = decode_block(&saved.narrow).map_err(|e| format!("ids: {e}"))?;
         let narrow = RoaringTreemap::deserialize_from(&bytes[..]).map_err(|e| format!("ids: {e}"))?;
         let mut set = Self { narrow, wide: BTreeMap::new() };
         saved.wide.into_iter().filter(|(lo, hi)| lo <= hi).for_each(|(lo, hi)| set.insert_range(lo, hi));

@@ -386,7 +386,7 @@ impl World {
             ledger.judge(&evidence, &self.marks(&ledger.all_witnesses()), at);
         }
         let watched = is_full.then(|| {
-            let watch = ledger.watch(at.now, DAY);
+            let watch = ledger.watch(at.now, DAY, 1);
             let rows = watch.ranges.iter().flat_map(|&(lo, hi)| self.data.rows.range(lo..=hi));
             let seen = rows.filter(|(_, row)| !row.hidden);
             let seen: Vec<Seen> =

@@ -236,7 +236,7 @@ impl Tracked {
         let evidence = Evidence { xids_fell: ask.xids_fell, ..evidence };
         let judgement = self.judge(session, &evidence, ask.at).await?;
         let watched = if ask.is_full {
-            let watch = self.ledger.watch(ask.at.now, ask.gap_watch);
+            let watch = self.ledger.watch(ask.at.now, ask.gap_watch, session.tables(&self.source));
             let seen = look(session, &self.source, &watch).await?;
             Some((self.ledger.sort(&watch, &seen).map_err(|e| self.wrong(&e))?, seen))
         } else {

@@ -57,7 +57,7 @@ impl Subject {
         let clock = session.begin().await.expect("a transaction").clock;
         let columns = session.describe(&tracked.source).await.expect("columns");
         let frontier = tracked.ledger.frontier();
-        let watch = tracked.ledger.watch((clock * 1000.0) as i64, 86_400_000);
+        let watch = tracked.ledger.watch((clock * 1000.0) as i64, 86_400_000, 1);
         let list = |pick: fn(&(i64, i64)) -> i64| {
             let ids: Vec<String> = watch.ranges.iter().map(|range| pick(range).to_string()).collect();
             format!("'{{{}}}'::int8[]", ids.join(","))
