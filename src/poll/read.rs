@@ -19,6 +19,10 @@ const ATTEMPTS: u32 = 5;
 const LOOK: usize = 100_000;
 /// Nor does it look into more ranges than this.
 const LOOK_RANGES: usize = 5_000;
+/// Ranges of more ids than this are looked into for the first few rows at first.
+const WIDE: usize = 1_000;
+/// So many.
+const FEW: usize = 20;
 
 /// What a source answered, and what it was asked.
 struct Answer {
@@ -296,41 +300,63 @@ impl Tracked {
 }
 
 /// Looks which ids of a watch are there, in statements that each are quick.
+///
+/// Most wide ranges hold no row or few: many of them are looked into at once, and what is in there is left for later.
 async fn look(session: &Session, source: &Source, watch: &Watch) -> Result<Vec<Seen>, Failure> {
-    let mut left: VecDeque<(i64, i64)> = watch.ranges.iter().copied().collect();
-    let mut all = Vec::new();
+    let (wide, narrow): (Vec<_>, Vec<_>) = watch.ranges.iter().partition(|range| width(range) > WIDE);
+    let (mut all, mut left) = (Vec::new(), VecDeque::from(narrow));
+    for ranges in wide.chunks(LOOK_RANGES) {
+        let seen = session.seen(source, ranges, FEW).await?;
+        left.extend(unread(ranges, &seen, FEW));
+        all.extend(seen);
+    }
     while !left.is_empty() {
-        let (mut ranges, mut width) = (Vec::new(), 0);
-        while let Some(&(lo, hi)) = left.front()
-            && ranges.len() < LOOK_RANGES
-            && (width < LOOK || ranges.is_empty())
+        let (mut ranges, mut all_widths) = (Vec::new(), 0);
+        while ranges.len() < LOOK_RANGES
+            && all_widths < LOOK
+            && let Some(range) = left.pop_front()
         {
-            width += usize::try_from(lo.abs_diff(hi)).unwrap_or(usize::MAX).min(LOOK);
-            ranges.push((lo, hi));
-            left.pop_front();
+            all_widths += width(&range);
+            ranges.push(range);
         }
         let seen = session.seen(source, &ranges, LOOK).await?;
-        // A range that came back full goes on behind its last row.
-        for &(lo, hi) in ranges.iter().rev().filter(|range| range.0.abs_diff(range.1) >= LOOK as u64) {
-            let inside = || seen.iter().flat_map(|seen| &seen.ids).filter(|id| (lo..=hi).contains(id));
-            if inside().count() >= LOOK
-                && let Some(next) = inside().max().and_then(|last| last.checked_add(1)).filter(|&next| next <= hi)
-            {
-                left.push_front((next, hi));
-            }
-        }
+        unread(&ranges, &seen, LOOK).into_iter().rev().for_each(|range| left.push_front(range));
         all.extend(seen);
     }
     Ok(all)
 }
 
+/// How many ids a range has, as far as that matters.
+fn width(&(lo, hi): &(i64, i64)) -> usize {
+    usize::try_from(lo.abs_diff(hi)).unwrap_or(LOOK).min(LOOK)
+}
+
+/// What is left of ranges that came back with as many rows as were allowed: what is behind their last one.
+fn unread(ranges: &[(i64, i64)], seen: &[Seen], limit: usize) -> Vec<(i64, i64)> {
+    let mut ids: Vec<i64> = seen.iter().flat_map(|seen| seen.ids.iter().copied()).collect();
+    ids.sort_unstable();
+    let behind = |&(lo, hi): &(i64, i64)| {
+        let inside = &ids[ids.partition_point(|&id| id < lo)..ids.partition_point(|&id| id <= hi)];
+        let last = inside.last().filter(|_| inside.len() >= limit)?;
+        last.checked_add(1).filter(|&next| next <= hi).map(|next| (next, hi))
+    };
+    ranges.iter().filter_map(behind).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_other;
+    use super::{Seen, is_other, unread};
 
     #[test]
     fn a_system_that_the_role_may_not_know_can_be_the_same_one() {
         assert!(!is_other("1/5", "1/5") && !is_other("?/5", "1/5") && !is_other("1/5", "?/5"));
         assert!(is_other("1/5", "2/5") && is_other("1/5", "1/6") && is_other("?/5", "1/6"));
+    }
+    #[test]
+    fn ranges_that_came_back_full_go_on_behind_their_last_row() {
+        let seen = |ids: &[i64]| Seen { ids: ids.to_vec(), ..Seen::default() };
+        let ranges = [(1, 9), (10, 12), (20, i64::MAX), (-5, -1)];
+        let answer = [seen(&[30, 2, 12]), seen(&[11, 4, 25, -5])];
+        assert_eq!(unread(&ranges, &answer, 2), [(5, 9), (31, i64::MAX)], "12 is the last one of its range");
     }
 }

@@ -11,7 +11,7 @@ use rsolv_exporter::source::Source;
 use rsolv_exporter::state::{Fingerprint, Saved, State, StateFile};
 use rsolv_exporter::web::{Client, Gate, Site};
 
-use crate::counting::{Asked, counted};
+use crate::allocations::{Asked, counted};
 use crate::rendering::{groups, ledger, page};
 
 /// What the thread that serves asks for when nothing has changed since the last scrape. The clock stands still.

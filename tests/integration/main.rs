@@ -2,10 +2,10 @@
 //!
 //! Each needs PostgreSQL and some Prometheus; `tests/setup.sh` installs both.
 
+#[path = "../support/allocations.rs"]
+mod allocations;
 #[path = "../demo/application.rs"]
 mod application;
-#[path = "../support/counting.rs"]
-mod counting;
 #[path = "../demo/random.rs"]
 #[allow(dead_code, reason = "the demo needs more of it")]
 mod random;
@@ -17,6 +17,7 @@ mod backfill_command;
 mod births;
 mod buckets_command;
 mod check_command;
+mod counting;
 mod definitions;
 mod demo_runs;
 mod documents;

@@ -10,7 +10,7 @@ use rsolv_exporter::ledger::{Group, Ledger};
 use rsolv_exporter::published::Page;
 use rsolv_exporter::source::Source;
 
-use crate::counting::{Asked, counted};
+use crate::allocations::{Asked, counted};
 
 /// Samples of one repository: 3 statuses, a histogram of 10, 5 other counters.
 const EACH: usize = 18;

@@ -33,5 +33,6 @@ pub mod prometheus;
 pub mod proxy;
 pub mod python;
 pub mod scratch;
+pub mod source;
 pub mod truth;
 pub mod webhook;
