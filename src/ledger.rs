@@ -188,9 +188,9 @@ impl Ledger {
         Self { rejected, overflowed, late, resets, ..self }
     }
 
-    /// The ids of counted rows to look at first, and whether these are all that are remembered.
-    pub fn witnesses(&self, evidence: &Evidence) -> (Vec<i64>, bool) {
-        self.identity.usual(evidence).map_or_else(|| (self.identity.all(), true), |ids| (ids, false))
+    /// The ids of counted rows to look at first.
+    pub fn witnesses(&self) -> Vec<i64> {
+        self.identity.few()
     }
 
     /// All ids of counted rows that are remembered.
@@ -198,9 +198,9 @@ impl Ledger {
         self.identity.all()
     }
 
-    /// Whether the rows that were looked at call for no look at the others.
-    pub fn is_undisturbed(&self, seen: &BTreeMap<i64, Mark>, asked: &[i64]) -> bool {
-        self.identity.is_undisturbed(seen, asked)
+    /// Whether those that were looked at first call for no look at the others.
+    pub fn is_undisturbed(&self, evidence: &Evidence, seen: &BTreeMap<i64, Mark>) -> bool {
+        self.identity.is_undisturbed(evidence, seen)
     }
 
     /// Notes the evidence of a poll in which nothing speaks for a change.

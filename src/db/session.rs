@@ -316,10 +316,8 @@ impl Session {
     ) -> Result<(Evidence, bool), Failure> {
         let prepared = self.prepared(source)?;
         let sequence = source.sequence.as_deref().filter(|_| prepared.sequence && !opening.position.standby);
-        // Tables first: TRUNCATE … RESTART IDENTITY locks in this order too, and in the other one both could wait for
-        // each other.
-        let statement = format!("{}; {}", sql::locks(source), sql::evidence(&prepared.relations, sequence));
-        let rows = self.text(&statement).await.map_err(|failure| in_file(source, None, failure))?;
+        let rows = self.text(&sql::evidence(&prepared.relations, sequence)).await;
+        let rows = rows.map_err(|failure| in_file(source, None, failure))?;
         let row = rows.first().ok_or_else(|| Failure::new(Reason::Decode, "the tables' files have no row"))?;
         let are_there = row.try_get(5).map_err(|e| Failure::of_query(&e))?;
         if are_there != Some(prepared.relations.len().to_string().as_str()) {
@@ -351,9 +349,10 @@ impl Session {
         Ok((evidence, number(0)?.is_some_and(|rewritten| rewritten > 0)))
     }
 
-    /// The rows that are there under these ids; inside [`Session::part`].
+    /// The rows that are there under these ids; it locks the tables, also when there are none. Inside [`Session::part`].
     pub async fn witnesses(&self, source: &Source, ids: &[i64]) -> Result<BTreeMap<i64, Mark>, Failure> {
         if ids.is_empty() {
+            self.batch(&sql::locks(source)).await.map_err(|failure| in_file(source, None, failure))?;
             return Ok(BTreeMap::new());
         }
         let rows = self.rows(&sql::witnesses(source), &[(&ids, Type::INT8_ARRAY)]).await;

@@ -202,19 +202,11 @@ impl Stamp {
 }
 
 impl Identity {
-    /// The ids of the witnesses to look at: the newest in place and the smallest; all of them (`None`) when something
-    /// speaks for a change.
-    pub fn usual(&self, evidence: &Evidence) -> Option<Vec<i64>> {
-        let is_same = self.stamp.as_ref().is_some_and(|stamp| stamp.agrees(&evidence.stamp));
-        let is_loose = self.witnesses.values().any(|witness| witness.loose.is_some());
-        let is_quiet = is_same && !evidence.xids_fell && !is_loose && !self.is_behind(evidence);
-        let newest = self.witnesses.iter().max_by_key(|(_, w)| w.order);
-        let (id, newest) = newest.filter(|_| is_quiet)?;
-        if newest.absent {
-            return None;
-        }
+    /// The ids of the witnesses to look at first: the newest and the smallest.
+    pub fn few(&self) -> Vec<i64> {
+        let newest = self.witnesses.iter().max_by_key(|(_, witness)| witness.order).map(|(id, _)| *id);
         let smallest = self.witnesses.first_key_value().map(|(id, _)| *id);
-        Some([*id].into_iter().chain(smallest.filter(|s| s != id)).collect())
+        newest.into_iter().chain(smallest.filter(|_| smallest != newest)).collect()
     }
 
     /// The ids of all witnesses, in order.
@@ -222,14 +214,24 @@ impl Identity {
         self.witnesses.keys().copied().collect()
     }
 
-    /// Whether a look at some witnesses shows nothing that would call for a look at all.
-    pub fn is_undisturbed(&self, seen: &BTreeMap<i64, Mark>, asked: &[i64]) -> bool {
-        let newest = asked.first();
-        asked.iter().all(|id| match self.status(*id, seen) {
-            Status::Same => self.witnesses.get(id).is_some_and(|w| !w.absent),
-            Status::Absent => Some(id) != newest,
-            Status::Other(_) => false,
-        })
+    /// Whether a look at the witnesses of [`Identity::few`], and the evidence beside them, call for no look at all.
+    pub fn is_undisturbed(&self, evidence: &Evidence, seen: &BTreeMap<i64, Mark>) -> bool {
+        let is_same = self.stamp.as_ref().is_some_and(|stamp| stamp.agrees(&evidence.stamp));
+        let is_loose = self.witnesses.values().any(|witness| witness.loose.is_some());
+        let was_absent = |id: &i64| self.witnesses.get(id).is_none_or(|witness| witness.absent);
+        let few = self.few();
+        let [newest, rest @ ..] = few.as_slice() else { return false };
+        is_same
+            && !evidence.xids_fell
+            && !is_loose
+            && !self.is_behind(evidence)
+            && !was_absent(newest)
+            && self.status(*newest, seen) == Status::Same
+            && rest.iter().all(|id| match self.status(*id, seen) {
+                Status::Same => !was_absent(id),
+                Status::Absent => true,
+                Status::Other(_) => false,
+            })
     }
 
     fn is_behind(&self, evidence: &Evidence) -> bool {
@@ -504,14 +506,14 @@ mod tests {
     #[test]
     fn a_quiet_table_is_asked_for_its_newest_and_its_smallest_row() {
         let (rows, mut identity) = (rows(10), of(&rows(10)));
-        assert_eq!(identity.usual(&evidence(10)), Some(vec![10, 1]));
-        assert!(identity.is_undisturbed(&rows, &[10, 1]));
-        assert_eq!(identity.usual(&evidence(9)), None, "the sequence is below");
+        assert_eq!(identity.few(), [10, 1]);
+        assert!(identity.is_undisturbed(&evidence(10), &rows));
+        assert!(!identity.is_undisturbed(&evidence(9), &rows), "the sequence is below");
         let mut restarted = evidence(10);
         restarted.stamp.started = 7;
-        assert_eq!(identity.usual(&restarted), None);
+        assert!(!identity.is_undisturbed(&restarted, &rows));
         identity.judge(&restarted, &rows, Some(10));
-        assert!(identity.usual(&restarted).is_some(), "all in place: nothing has happened");
+        assert!(identity.is_undisturbed(&restarted, &rows), "all in place: nothing has happened");
     }
 
     #[test]
@@ -549,7 +551,7 @@ mod tests {
         now.extend([(7, mark(20)), (8, mark(21))]);
         let verdict = identity.judge(&evidence(8), &now, Some(10));
         assert_eq!((verdict.forget, verdict.recycle, verdict.is_reset), (vec![(7, i64::MAX)], vec![], true));
-        assert_eq!(identity.usual(&evidence(8)), Some(vec![6, 1]), "ids go on from here");
+        assert!(identity.is_undisturbed(&evidence(8), &now), "ids go on from here");
     }
 
     #[test]

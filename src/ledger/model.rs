@@ -378,8 +378,7 @@ impl World {
         };
         self.last_xmax = xmax;
         let mut ledger = self.ledger.clone();
-        let (ids, are_all) = ledger.witnesses(&evidence);
-        if !are_all && ledger.is_undisturbed(&self.marks(&ids), &ids) {
+        if ledger.is_undisturbed(&evidence, &self.marks(&ledger.witnesses())) {
             ledger.observe(&evidence);
             self.unsure = false;
         } else {

@@ -1,6 +1,6 @@
 //! One transaction: what the ledgers ask for, read in one snapshot and applied.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant};
 use super::{MIN_LIMIT, Poller, Tracked};
 use crate::db::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session};
 use crate::ledger::frontier::{ReadPlan, Sighting, Watch};
-use crate::ledger::identity::Evidence;
+use crate::ledger::identity::{Evidence, Mark};
 use crate::ledger::missing::Moment;
 use crate::ledger::{Applied, ApplyError, Group, Judgement, Seen};
 use crate::source::Source;
@@ -233,12 +233,15 @@ impl Tracked {
         may_begin_again: bool,
     ) -> Result<Option<Answer>, Failure> {
         session.prepare(&self.source).await?;
+        // This locks the tables. The sequence comes after them: TRUNCATE … RESTART IDENTITY locks in this order too, and in
+        // the other one both could wait for each other.
+        let first = session.witnesses(&self.source, &self.ledger.witnesses()).await?;
         let (evidence, is_rewritten) = session.evidence(&self.source, ask.opening, ask.server).await?;
         if is_rewritten && may_begin_again {
             return Ok(None);
         }
         let evidence = Evidence { xids_fell: ask.xids_fell, ..evidence };
-        let judgement = self.judge(session, &evidence, ask.at).await?;
+        let judgement = self.judge(session, &first, &evidence, ask.at).await?;
         let watched = if ask.is_full {
             let watch = self.ledger.watch(ask.at.now, ask.gap_watch, session.tables(&self.source));
             let seen = look(session, &self.source, &watch).await?;
@@ -256,17 +259,20 @@ impl Tracked {
         Ok(Some(Answer { plan, groups, watched, recount, judgement }))
     }
 
-    /// Looks at rows that were counted, whether they are still the same ones.
-    async fn judge(&mut self, session: &Session, evidence: &Evidence, at: Moment) -> Result<Judgement, Failure> {
-        let (ids, are_all) = self.ledger.witnesses(evidence);
-        let mut seen = session.witnesses(&self.source, &ids).await?;
-        if !are_all {
-            if self.ledger.is_undisturbed(&seen, &ids) {
-                Arc::make_mut(&mut self.ledger).observe(evidence);
-                return Ok(Judgement::InPlace);
-            }
-            seen = session.witnesses(&self.source, &self.ledger.all_witnesses()).await?;
+    /// Looks at rows that were counted, whether they are still the same ones; at all of them if the first ones call for
+    /// that.
+    async fn judge(
+        &mut self,
+        session: &Session,
+        first: &BTreeMap<i64, Mark>,
+        evidence: &Evidence,
+        at: Moment,
+    ) -> Result<Judgement, Failure> {
+        if self.ledger.is_undisturbed(evidence, first) {
+            Arc::make_mut(&mut self.ledger).observe(evidence);
+            return Ok(Judgement::InPlace);
         }
+        let seen = session.witnesses(&self.source, &self.ledger.all_witnesses()).await?;
         Ok(Arc::make_mut(&mut self.ledger).judge(evidence, &seen, at))
     }
 
