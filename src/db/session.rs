@@ -321,7 +321,7 @@ impl Session {
         let row = rows.first().ok_or_else(|| Failure::new(Reason::Decode, "the tables' files have no row"))?;
         let are_there = row.try_get(5).map_err(|e| Failure::of_query(&e))?;
         if are_there != Some(prepared.relations.len().to_string().as_str()) {
-            // One was dropped, and there can be others: look again what the SELECT reads.
+            // One was dropped or has another name: look again what the SELECT reads.
             self.prepared.remove(&source.name);
             return Ok((Evidence::default(), true));
         }

@@ -4,7 +4,7 @@
 //! place, nothing has happened. That one is absent proves nothing: rows are deleted. Only another row under the id of a
 //! witness proves that ids were handed out again, and then how far down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -116,12 +116,17 @@ pub struct Identity {
     witnesses: BTreeMap<i64, Witness>,
     order: u64,
     stamp: Option<Stamp>,
-    /// The last number that the sequence was seen to hand out, and the one at the poll before.
+    /// The last number that the sequence was seen to hand out.
     last: Option<i64>,
-    before: Option<i64>,
     /// The witnesses of the table before ids last started again, and the largest id that it had: it can be put back.
     past: BTreeMap<i64, Witness>,
     past_high: Option<i64>,
+    /// One that it had handed out before, to transactions below the other number.
+    drawn: Option<(i64, i64)>,
+    /// The transactions to which ids up to this were handed out have ended; unknown since the sequence went back.
+    settled: Option<i64>,
+    /// [`Identity::order`] when the sequence last went back.
+    back: u64,
     /// The largest one since ids last started again; while the sequence is below, ids come again.
     peak: Option<i64>,
 }
@@ -251,11 +256,26 @@ impl Identity {
         }
     }
 
+    /// Whether rows that differ are the same ones, edited: the times of all have moved alike, by one amount or by two
+    /// (summer time), and nothing else has changed.
+    fn are_moved(&self, seen: &BTreeMap<i64, Mark>) -> bool {
+        let (mut times, mut moves) = (BTreeSet::new(), BTreeSet::new());
+        let pairs = self.witnesses.iter().filter_map(|(id, witness)| Some((witness.mark, *seen.get(id)?)));
+        for (was, is) in pairs.filter(|(was, is)| was != is) {
+            let Some((from, to)) = was.at.zip(is.at).filter(|_| was.labels == is.labels) else { return false };
+            times.insert(from);
+            moves.insert(to.saturating_sub(from));
+        }
+        (1..=2).contains(&moves.len()) && times.len() >= 3 * moves.len()
+    }
+
     /// Judges by all witnesses that are there; `high` is the largest id that was seen.
     pub fn judge(&mut self, evidence: &Evidence, seen: &BTreeMap<i64, Mark>, high: Option<i64>) -> Verdict {
         let mut verdict = Verdict { until: self.newest(evidence.now), ..Verdict::default() };
         let (behind, last) = (self.is_behind(evidence), evidence.last);
-        let handed_out = self.last;
+        let (handed_out, settled) = (self.last, self.settled);
+        // Since the last poll the sequence can have come past ids that it had not reached then.
+        let was_behind = self.peak.zip(self.last).is_some_and(|(peak, last)| last < peak);
         let went_back = self.observe(evidence);
         let was = self.stamp.clone().unwrap_or_else(|| evidence.stamp.clone());
         let now = &evidence.stamp;
@@ -266,11 +286,17 @@ impl Identity {
         let strong = verdict.other_history || was.database != now.database || other_sequence;
         // … and this that the table can be another one, or have been restored.
         let weak = !was.agrees(now);
+        // A rewrite hands out no ids while the sequence goes on. One that gives a column another type moves all times.
+        let is_rewrite = Stamp { relations: now.relations.clone(), ..was.clone() }.agrees(now) && !evidence.xids_fell;
+        let is_moved = is_rewrite && last.is_some() && !behind && self.are_moved(seen);
         // The sequence has come to an id since the row under it was in place: it was handed out since the last poll, or
         // since the sequence went back, which is below where it was.
         let reissued = |id: i64, witness: &Witness| {
             let is_recent = handed_out.is_some() && Some(id) > handed_out;
-            witness.loose.is_some() || (Some(id) <= last && (is_recent || (behind && (went_back || witness.absent))))
+            // Or before, to a transaction whose rows nobody could see then; this is none of its rows.
+            let is_late = Some(id) > settled && witness.order <= self.back;
+            let may_come = behind && (went_back || witness.absent || is_late);
+            witness.loose.is_some() || (Some(id) <= last && (is_recent || may_come))
         };
 
         let statuses: Vec<(i64, Status)> = self.witnesses.keys().map(|&id| (id, self.status(id, seen))).collect();
@@ -300,7 +326,7 @@ impl Identity {
                 others.iter().any(|(id, _)| self.witnesses.get(id).is_some_and(|witness| test(*id, witness)))
             };
             let were_absent = of_others(&|_, witness| witness.absent);
-            let new = of_others(&reissued)
+            let is_new = of_others(&reissued)
                 || match run.above {
                     None => {
                         strong
@@ -310,10 +336,18 @@ impl Identity {
                     // The sequence was started again, and may have passed the ids by now; or there is none to ask.
                     Some(_) => are_newer && (differ(&was.sequence, &now.sequence) || (were_absent && last.is_none())),
                 };
-            if !new {
+            if is_moved || !is_new {
                 continue;
             }
             is_other = true;
+            let is_loose = |id: &i64| self.witnesses.get(id).is_some_and(|witness| witness.loose.is_some());
+            let are_loose = others.iter().all(|(id, _)| is_loose(id));
+            let is_mixed = statuses.iter().any(|(id, _)| (run.first..=run.last).contains(id) && !is_loose(id));
+            if are_loose && is_mixed && !strong && !weak && !behind {
+                // Late ones of ids that came again before: others that are not there now have been counted since.
+                verdict.forget.extend(others.iter().map(|(id, _)| (*id, *id)));
+                continue;
+            }
             if others.iter().all(|(_, at)| at.is_none()) {
                 // Not finished: new, or old ones before they finished. That says nothing of the ids around.
                 verdict.recycle.push((start, end));
@@ -335,10 +369,11 @@ impl Identity {
         verdict.keep = in_place.iter().map(|&id| (id, id)).chain(between).collect();
         // The sequence is past all of them, and so is every transaction that could have drawn one.
         let is_past = last.is_some() && !behind && !strong;
-        let was_loose = self.witnesses.values().any(|witness| witness.loose.is_some());
-        self.witnesses.values_mut().for_each(|w| w.loose = w.loose.filter(|&xmax| !is_past || evidence.xmin < xmax));
-        let is_loose = self.witnesses.values().any(|witness| witness.loose.is_some());
-        if in_place.len() == statuses.len() || (is_past && was_loose && !is_loose) {
+        for witness in self.witnesses.values_mut() {
+            let loose = witness.loose.map(|xmax| if was_behind { evidence.xmax } else { xmax });
+            witness.loose = loose.filter(|&xmax| !is_past || evidence.xmin < xmax);
+        }
+        if in_place.len() == statuses.len() {
             verdict.keep.push((i64::MIN, i64::MAX));
         }
         if verdict.returned.is_some() {
@@ -366,13 +401,20 @@ impl Identity {
     pub fn observe(&mut self, evidence: &Evidence) -> bool {
         let Some(last) = evidence.last else { return false };
         self.peak = self.peak.max(Some(last));
-        self.before = self.last.replace(last);
-        self.before.is_some_and(|was| last < was)
+        let went_back = self.last.replace(last).is_some_and(|was| last < was);
+        if went_back {
+            self.back = self.order;
+        }
+        if went_back || evidence.xids_fell || self.drawn.is_none_or(|(_, xmax)| xmax <= evidence.xmin) {
+            self.settled = self.drawn.map(|drawn| drawn.0).filter(|_| !went_back);
+            self.drawn = Some((last, evidence.xmax));
+        }
+        went_back
     }
 
-    /// Ids above this were handed out since the last poll, or will be.
+    /// Ids above this were handed out to transactions that may still run, or will be handed out.
     pub fn handed_out(&self) -> Option<i64> {
-        self.before.min(self.last).or(self.last)
+        self.settled.min(self.last).or(self.last)
     }
 
     /// Puts the witnesses of a table that is gone aside, or takes them back.
@@ -552,6 +594,39 @@ mod tests {
         let verdict = identity.judge(&evidence(8), &now, Some(10));
         assert_eq!((verdict.forget, verdict.recycle, verdict.is_reset), (vec![(7, i64::MAX)], vec![], true));
         assert!(identity.is_undisturbed(&evidence(8), &now), "ids go on from here");
+    }
+
+    #[test]
+    fn times_that_all_moved_alike_in_a_rewrite_are_edits() {
+        let rewritten = Evidence { stamp: Stamp { relations: "x".into(), ..evidence(10).stamp }, ..evidence(10) };
+        let moved: BTreeMap<i64, Mark> = (1..=10).map(|id| (id, mark(3_600 + id))).collect();
+        let mut identity = of(&rows(10));
+        let verdict = identity.judge(&rewritten, &moved, Some(10));
+        assert_eq!((verdict.forget, verdict.recycle, verdict.is_reset), (vec![], vec![], false));
+        assert_eq!(identity.judge(&rewritten, &moved, Some(10)).keep.last(), Some(&(i64::MIN, i64::MAX)));
+        // Others do not keep the distances; and where ids were handed out again, equal distances mean nothing.
+        let others: BTreeMap<i64, Mark> = (1..=10).map(|id| (id, mark(3_600 + id * id))).collect();
+        assert_eq!(of(&rows(10)).judge(&rewritten, &others, Some(10)).forget, [(1, i64::MAX)]);
+        let mut emptied = rewritten;
+        emptied.stamp.sequence = Some((1, 2));
+        assert_eq!(of(&rows(10)).judge(&emptied, &moved, Some(10)).forget, [(1, i64::MAX)]);
+    }
+
+    #[test]
+    fn a_sequence_is_ahead_of_the_rows_of_a_transaction_that_is_open() {
+        let at = |last, xmin, xmax| Evidence { xmin, xmax, ..evidence(last) };
+        let others: BTreeMap<i64, Mark> = (2..=8).map(|id| (id, mark(50 + id))).collect();
+        for looks in 1..4 {
+            let mut identity = of(&rows(10));
+            identity.judge(&at(8, 5, 6), &rows(10), Some(10));
+            (1..looks).for_each(|i| _ = identity.judge(&at(8, 5, 6 + i), &rows(10), Some(10)));
+            let verdict = identity.judge(&at(8, 20, 21), &others, Some(10));
+            assert_eq!(verdict.forget, [(2, i64::MAX)], "{looks}");
+        }
+        // Long after every such transaction has ended, other rows are the same ones, edited.
+        let mut identity = of(&rows(10));
+        (0..3).for_each(|i| _ = identity.judge(&at(8, 5 + i, 6 + i), &rows(10), Some(10)));
+        assert_eq!(identity.judge(&at(8, 20, 21), &others, Some(10)).forget, []);
     }
 
     #[test]

@@ -31,6 +31,8 @@ struct Answer {
     watched: Option<(Sighting, Vec<Seen>)>,
     recount: Option<(ReadPlan, Vec<Group>)>,
     judgement: Judgement,
+    /// How long it took to read the rows.
+    took: Duration,
 }
 
 /// What is the same for all sources of a transaction.
@@ -76,11 +78,12 @@ impl Poller {
         let at = moment(&opening);
         let gap_watch = self.gap_watch();
         let mut more = Vec::new();
-        for (&i, (answer, took)) in which.iter().zip(answers) {
+        for (&i, answer) in which.iter().zip(answers) {
             let tracked = &mut self.tracked[i];
             if let Ok(answer) = &answer {
                 self.announcer.judged(&tracked.source, answer.judgement);
             }
+            let took = answer.as_ref().map_or(Duration::ZERO, |answer| answer.took);
             let result = answer.and_then(|answer| tracked.take(answer, at, gap_watch));
             match &result {
                 Ok(applied) => {
@@ -131,7 +134,7 @@ impl Poller {
         which: &[usize],
         is_full: bool,
         may_begin_again: bool,
-    ) -> Result<Option<Vec<(Result<Answer, Failure>, Duration)>>, Failure> {
+    ) -> Result<Option<Vec<Result<Answer, Failure>>>, Failure> {
         let server = session.server(opening).await?;
         self.identify(&server);
         self.is_ahead(opening)?;
@@ -146,17 +149,15 @@ impl Poller {
         };
         let mut answers = Vec::with_capacity(which.len());
         for &i in which {
-            let started = Instant::now();
             let tracked = &mut self.tracked[i];
             let source = tracked.source.clone();
             let answer =
                 session.part(&source, async |session| tracked.ask(session, &ask, may_begin_again).await).await?;
-            let answer = match answer {
+            answers.push(match answer {
                 Ok(None) => return Ok(None),
                 Ok(Some(answer)) => Ok(answer),
                 Err(failure) => Err(failure),
-            };
-            answers.push((answer, started.elapsed()));
+            });
         }
         Ok(Some(answers))
     }
@@ -251,12 +252,13 @@ impl Tracked {
         };
         let found = watched.as_ref().map_or(&[][..], |(sighting, _)| &sighting.found);
         let plan = self.ledger.plan(found, self.limit);
+        let started = Instant::now();
         let groups = session.read(&self.source, &plan).await?;
         let recount = match self.ledger.plan_recount(self.limit) {
             Some(plan) => Some((plan.clone(), session.read(&self.source, &plan).await?)),
             None => None,
         };
-        Ok(Some(Answer { plan, groups, watched, recount, judgement }))
+        Ok(Some(Answer { plan, groups, watched, recount, judgement, took: started.elapsed() }))
     }
 
     /// Looks at rows that were counted, whether they are still the same ones; at all of them if the first ones call for

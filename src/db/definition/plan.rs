@@ -139,25 +139,18 @@ impl Shape {
         let hidden: BTreeSet<String> = self.keys.iter().flat_map(|key| columns(&key.filter)).collect();
         let done: BTreeSet<String> = columns(&self.done).into_iter().collect();
         if !hidden.is_empty() || self.joins {
-            let remedy = "select all rows, and say in \"done\" which have finished, and in a column named by count_if which are counted";
             let shared: Vec<String> = hidden.intersection(&done).cloned().collect();
-            if !shared.is_empty() {
-                findings.problems.push(format!(
-                    "{file}: WHERE and \"done\" both depend on {}: rows are hidden until they have finished, and their ids are \
-                     given up after poll.gap_watch: {remedy}",
-                    shared.join(", ")
-                ));
-            } else if self.done == "true" {
-                findings.problems.push(format!(
-                    "{file}: WHERE leaves out rows, and \"done\" is always true: a row that is let through later is looked for \
-                     only as long as poll.gap_watch: {remedy}"
-                ));
-            } else {
-                findings.warnings.push(format!(
-                    "{file}: WHERE leaves out rows, whose ids are gaps that polls look into (poll.gap_watch), 10000 of them at \
-                     most: {remedy}"
-                ));
-            }
+            let what = match shared.as_slice() {
+                [] => "WHERE leaves out rows".to_owned(),
+                shared => {
+                    format!("WHERE and \"done\" both depend on {}: it hides rows until they finish", shared.join(", "))
+                }
+            };
+            findings.warnings.push(format!(
+                "{file}: {what}. Their ids are looked for among the skipped ones, so they are counted some minutes late, or an \
+                 hour after poll.gap_watch, and no gauge of open rows has them: select all rows, and say in \"done\" which have \
+                 finished, and in a column named by count_if which are counted"
+            ));
         }
         findings
     }

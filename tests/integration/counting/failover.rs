@@ -75,6 +75,21 @@ async fn one_that_loses_what_was_counted_of_two_tables() {
 }
 
 #[tokio::test]
+async fn one_that_loses_more_than_is_remembered() {
+    let primary = Cluster::start(&[]).expect("a server");
+    let mut pair = Pair::new(&primary, &[EVENTS]).await;
+    pair.source.insert(2_000).await;
+    pair.cut_off().await;
+    pair.source.start().await;
+    pair.source.insert(3_000).await;
+    pair.source.counts(5_000).await;
+    pair.fail_over(&format!("{MORE}4000)")).await;
+    pair.source.counts(9_000).await;
+    pair.run(&format!("{MORE}10)")).await;
+    pair.source.counts(9_010).await;
+}
+
+#[tokio::test]
 async fn one_that_loses_nothing_but_burnt_ids() {
     let primary = Cluster::start(&[]).expect("a server");
     let table = EVENTS.replace("clock_timestamp()", "clock_timestamp() + interval '2 seconds'");

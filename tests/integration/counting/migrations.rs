@@ -113,3 +113,32 @@ async fn a_metric_that_is_added_while_a_migration_runs() {
     let metrics = source.counts(15).await;
     assert_eq!(metrics.sum("more_total", &[]), 15.0);
 }
+
+#[tokio::test]
+async fn times_that_move_by_some_hours_with_their_type() {
+    let mut source = Source::new(&[&EVENTS.replace("timestamptz", "timestamp")]).await;
+    source
+        .db
+        .batch("INSERT INTO events (at) SELECT now() - i * interval '7.3 seconds' FROM generate_series(1, 300) AS i")
+        .await;
+    source.start().await;
+    source.counts(300).await;
+    source.db.batch("ALTER TABLE events ALTER at TYPE timestamptz USING at AT TIME ZONE 'America/New_York'").await;
+    source.counts(300).await;
+    source.insert(10).await;
+    source.counts(310).await;
+    source.db.batch("ALTER TABLE events ALTER at TYPE timestamp USING at + interval '8 hours'").await;
+    source.insert(10).await;
+    source.counts(320).await;
+}
+
+#[tokio::test]
+async fn a_table_with_other_rows_takes_the_place_of_one() {
+    let source = Source::counted(30).await;
+    source.db.batch("CREATE TABLE other (LIKE events INCLUDING ALL)").await;
+    source.db.batch("INSERT INTO other (done) SELECT true FROM generate_series(1, 20)").await;
+    source.db.batch("ALTER TABLE events RENAME TO old; ALTER TABLE other RENAME TO events").await;
+    source.counts(50).await;
+    source.insert(5).await;
+    source.counts(55).await;
+}

@@ -95,3 +95,14 @@ async fn an_archive_that_comes_back() {
     source.db.batch("UPDATE events SET done = true").await;
     source.counts(106).await;
 }
+
+#[tokio::test]
+async fn more_open_rows_than_a_statement_should_look_at() {
+    let mut source = Source::new(&[EVENTS]).await;
+    source.db.batch("INSERT INTO events (done) SELECT i % 3 = 0 FROM generate_series(1, 150000) AS i").await;
+    source.start_with(&["--poll.interval", "200ms", "--database.statement-timeout", "2s"]).await;
+    let metrics = source.counts(50_000).await;
+    assert_eq!(metrics.sum("events_open", &[]), 100_000.0);
+    source.db.batch("UPDATE events SET done = true").await;
+    source.counts(150_000).await;
+}

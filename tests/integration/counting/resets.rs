@@ -44,6 +44,22 @@ async fn a_sequence_set_back_before_all_rows_are_replaced() {
 }
 
 #[tokio::test]
+async fn a_sequence_that_is_ahead_of_a_transaction_that_replaces_all_rows() {
+    let source = Source::counted(10).await;
+    let writer = source.db.client().await;
+    writer.batch_execute("BEGIN; DELETE FROM events").await.expect("no rows");
+    source.db.batch("SELECT setval('events_id_seq', 1)").await;
+    source.polls().await;
+    let rows = "INSERT INTO events (done) SELECT true FROM generate_series(1, 7)";
+    writer.batch_execute(rows).await.expect("rows");
+    source.polls().await;
+    writer.batch_execute("COMMIT").await.expect("a commit");
+    source.counts(17).await;
+    source.insert(20).await;
+    source.counts(37).await;
+}
+
+#[tokio::test]
 async fn a_sequence_set_back_while_the_select_changes() {
     let mut source = Source::counted(100).await;
     source.stop().await;

@@ -173,3 +173,33 @@ async fn another_server_with_the_rows_that_had_not_been_deleted() {
     client.batch_execute("INSERT INTO events (done) SELECT true FROM generate_series(1, 6)").await.expect("six more");
     source.counts(112).await;
 }
+
+#[tokio::test]
+async fn another_server_after_all_rows_were_deleted() {
+    let mut source = Source::new(&[EVENTS]).await;
+    let proxy = Proxy::to(source.db.cluster().port());
+    source.through(proxy.port());
+    source.insert(100).await;
+    source.start().await;
+    source.counts(100).await;
+    source.db.batch("DELETE FROM events").await;
+    source.polls().await;
+    let upgraded = Cluster::start(&[]).expect("a server");
+    let mut there = Source::on(&upgraded, &[EVENTS, "SELECT setval('events_id_seq', 100)"]).await;
+    // The same database on the new server.
+    let admin = connect(&upgraded.socket_url("template1")).await.expect("a connection");
+    let end =
+        format!("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{}'", there.db.name);
+    admin.batch_execute(&end).await.expect("no session");
+    admin
+        .batch_execute(&format!("ALTER DATABASE {} RENAME TO {}", there.db.name, source.db.name))
+        .await
+        .expect("its name");
+    there.db.name = source.db.name.clone();
+    there.db.reconnect().await;
+    proxy.redirect(upgraded.port());
+    proxy.cut();
+    source.counts(100).await;
+    there.insert(6).await;
+    source.counts(106).await;
+}
