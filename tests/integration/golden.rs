@@ -55,7 +55,13 @@ impl AtNoTime for Validation {
 
 /// Without the values that differ from run to run and from machine to machine.
 fn steady(exposition: &str) -> String {
-    let varies = ["process_", "rsolv_exporter_build_info", "rsolv_exporter_last_", "rsolv_exporter_source_last_"];
+    let varies = [
+        "process_",
+        "rsolv_exporter_build_info",
+        "rsolv_exporter_last_",
+        "rsolv_exporter_source_last_",
+        "rsolv_validation_oldest_",
+    ];
     let lines = exposition.lines().map(|line| match line.split_once(' ') {
         Some((series, _)) if varies.iter().any(|prefix| series.starts_with(prefix)) => {
             format!("{} …\n", series.split('{').next().unwrap_or(series))
