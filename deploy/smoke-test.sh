@@ -40,6 +40,7 @@ readonly MARK=rsolv_exporter_smoke_test
 readonly ALERTS=(
   ValidationSuccessRateLow MitigationTrustScoreLow ValidationDurationHigh
   ValidationSuccessRateDecreasing MitigationTrustScoreDecreasing ValidationDurationIncreasing
+  ValidationExecutionsHang MitigationExecutionsHang
   NoValidationActivity NoMitigationActivity LowTestGenerationRate
 )
 

@@ -48,10 +48,30 @@ async fn number(settings: &Settings, question: &Question<'_>, ledgers: &Ledgers)
     let ledger = ledgers.of(&session, question.source).await?;
     let mut text = format!("-- {}\n", question.selector);
     let mut say = |line: &str| _ = writeln!(text, "-- {line}");
-    if question.metric.kind == Kind::Newest {
-        say("When the newest execution finished, in seconds since 1970-01-01 UTC.");
-    } else if !question.is_pinned() {
-        say("One row per series; the last row, without labels, is their sum.");
+    let summed = match question.metric.kind {
+        Kind::Newest => {
+            say("When the newest execution finished, in seconds since 1970-01-01 UTC.");
+            "latest"
+        }
+        Kind::Oldest(_) => {
+            say("Since when the oldest row that is not done has been there, in seconds since 1970-01-01 UTC.");
+            "earliest"
+        }
+        _ => "sum",
+    };
+    if !question.is_pinned() {
+        say(&format!("One row per series; the last row, without labels, is their {summed}."));
+    }
+    if question.metric.kind.is_of_open_rows() {
+        say(match ledger {
+            Some(_) => {
+                "Rows that were counted before and are open again are left out, as the state file (state.file) has it."
+            }
+            None => {
+                "Rows that were counted before and are open again are in here, and not in the gauge: only the state file \
+                 (state.file)\n-- knows which they are."
+            }
+        });
     }
     if !question.ignored.is_empty() {
         say(&format!("Prometheus adds these labels, the rows know nothing of them: {}.", question.ignored.join(", ")));
@@ -79,7 +99,8 @@ async fn number(settings: &Settings, question: &Question<'_>, ledgers: &Ledgers)
             Err(failure) => say(&format!("How many counted rows are gone is not known: {failure}")),
         },
     }
+    let open = gone::never_counted(question, ledger);
     say("The exporter reads with search_path = public, pg_temp.");
-    let _ = writeln!(text, "{};", sql::series::number(question, &columns, gone::sets(ledger), None));
+    let _ = writeln!(text, "{};", sql::series::number(question, &columns, gone::sets(ledger), open.as_deref()));
     Ok(text)
 }

@@ -118,6 +118,13 @@ pub fn counted(ledger: &Ledger) -> String {
     }
 }
 
+/// The condition that an open row is in the gauges of open rows: none that was counted before and is open again. Without a
+/// ledger, which tells, or for other metrics, there is none.
+pub fn never_counted(question: &Question<'_>, ledger: Option<&Ledger>) -> Option<String> {
+    let ledger = ledger.filter(|_| question.metric.kind.is_of_open_rows())?;
+    Some(format!("NOT ({})", counted(ledger)))
+}
+
 /// Asks a ledger and the table the same; `None` for gauges of what is open, which counts nothing. Inside a transaction.
 pub async fn compare(
     session: &Session,
@@ -125,7 +132,7 @@ pub async fn compare(
     columns: &Columns,
     ledger: &Ledger,
 ) -> Result<Option<Comparison>, Failure> {
-    if question.metric.kind == Kind::Open {
+    if question.metric.kind.is_of_open_rows() {
         return Ok(None);
     }
     let statement = sql::series::number(question, columns, sets(Some(ledger)), Some(&counted(ledger)));
@@ -205,6 +212,6 @@ fn samples<'a>(
                 _ => vec![("", counts.last().copied().unwrap_or_default() as f64)],
             }
         }
-        (Kind::Open | Kind::Newest, _) => Vec::new(),
+        (Kind::Open | Kind::Oldest(_) | Kind::Newest, _) => Vec::new(),
     }
 }

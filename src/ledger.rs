@@ -79,6 +79,8 @@ pub struct Group {
     pub sums: Vec<Decimal>,
     /// Rejected values, see [`Shape::values`].
     pub rejected: Vec<u64>,
+    /// If they are not finished: since when the oldest has been there, in seconds since the epoch, by each column that says so.
+    pub oldest: Vec<Option<f64>>,
 }
 
 /// Ids of a watch that are there, by whether they are done and by the labels of gauges of open rows.
@@ -92,6 +94,28 @@ pub struct Seen {
     pub ids: Vec<i64>,
     /// True if the source leaves them out.
     pub known: bool,
+    /// If they are not finished: since when each has been there, in seconds since the epoch, by each column that says so.
+    pub since: Vec<Vec<Option<f64>>>,
+}
+
+/// Rows seen and not done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OpenRows {
+    /// How many.
+    pub rows: u64,
+    /// Since when the oldest has been there, in seconds since the epoch, by each column that says so.
+    pub oldest: Vec<Option<f64>>,
+}
+
+impl OpenRows {
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.oldest.resize(self.oldest.len().max(other.oldest.len()), None);
+        for (oldest, other) in self.oldest.iter_mut().zip(&other.oldest) {
+            *oldest = oldest.iter().chain(other).copied().reduce(f64::min);
+        }
+    }
 }
 
 /// What a poll changed.
@@ -152,7 +176,7 @@ pub struct Ledger {
     floor: Sets,
     /// Rows seen and not done, by the labels of gauges of open rows.
     #[serde(skip)]
-    open_rows: BTreeMap<Labels, u64>,
+    open_rows: BTreeMap<Labels, OpenRows>,
     /// The combinations of the other labels that some set has.
     #[serde(skip)]
     combinations: BTreeSet<Labels>,
@@ -257,8 +281,11 @@ impl Ledger {
             self.frontier.looked(sighting, at);
             self.open_rows.clear();
             for seen in seen.iter().filter(|seen| !seen.done && !seen.known) {
-                let still = seen.ids.iter().filter(|id| sighting.still_open.binary_search(id).is_ok()).count();
-                self.add_open(&seen.open, still as u64);
+                let still = |(_, id): &(usize, &i64)| sighting.still_open.binary_search(id).is_ok();
+                let still: Vec<usize> = seen.ids.iter().enumerate().filter(still).map(|(i, _)| i).collect();
+                let times = |since: &Vec<Option<f64>>| still.iter().filter_map(|&i| since[i]).reduce(f64::min);
+                let oldest = seen.since.iter().map(times).collect();
+                self.add_open(&seen.open, OpenRows { rows: still.len() as u64, oldest });
             }
         }
         let retired = self.frontier.take(&rows, at);
@@ -276,7 +303,7 @@ impl Ledger {
                 continue;
             }
             if !group.done {
-                self.add_open(&group.open, group.ids.len() as u64);
+                self.add_open(&group.open, OpenRows { rows: group.ids.len() as u64, oldest: group.oldest });
             } else {
                 applied.counted += group.ids.len() as u64;
                 self.count(group, at.now);
@@ -298,14 +325,14 @@ impl Ledger {
         self.frontier.age(at, gap_watch);
     }
 
-    fn add_open(&mut self, labels: &Labels, rows: u64) {
-        if rows == 0 {
+    fn add_open(&mut self, labels: &Labels, open: OpenRows) {
+        if open.rows == 0 {
             return;
         }
         let labels = labels.clone();
         let is_known = self.open_rows.len() < self.shape.limit || self.open_rows.contains_key(&labels);
         let labels = if is_known { labels } else { overflow(labels.len()) };
-        *self.open_rows.entry(labels).or_default() += rows;
+        self.open_rows.entry(labels).or_default().add(&open);
     }
 
     fn count(&mut self, group: Group, now: i64) {
@@ -358,7 +385,7 @@ impl Ledger {
     }
 
     /// Rows seen and not done, by the labels of gauges of open rows.
-    pub fn open_rows(&self) -> &BTreeMap<Labels, u64> {
+    pub fn open_rows(&self) -> &BTreeMap<Labels, OpenRows> {
         &self.open_rows
     }
 

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             Err(problems) => misused("these settings cannot be used", &problems),
         };
     }
-    if let Task::Rows(rows::Options { selector: None, .. }) = &task {
+    if let Task::Rows(rows::Options { selector: None, id: None, .. }) = &task {
         // What there is to ask for stands in the definitions: no database is needed.
         return match cli::queries_dir(&matches, environment()).map(|dir| sources(dir.as_deref())) {
             Ok(Ok(sources)) => {

@@ -176,7 +176,15 @@ impl<'a> Question<'a> {
         match &self.metric.kind {
             Kind::Rows(i) => self.source.counts[*i].only.as_deref(),
             Kind::Sum(i) | Kind::Histogram { sum: i, .. } => self.source.sums[*i].only.as_deref(),
-            Kind::Open | Kind::Newest => None,
+            Kind::Open | Kind::Oldest(_) | Kind::Newest => None,
+        }
+    }
+
+    /// The column with the time since which an open row has been there, of a gauge of the oldest.
+    pub fn since(&self) -> Option<&'a str> {
+        match self.metric.kind {
+            Kind::Oldest(i) => Some(&self.source.since[i]),
+            _ => None,
         }
     }
 
@@ -201,7 +209,7 @@ fn has(expression: &str, escape: &str) -> bool {
 pub fn labels<'a>(source: &'a Source, metric: &'a Metric) -> Vec<&'a str> {
     let own = metric.labels.iter().map(String::as_str);
     match metric.kind {
-        Kind::Open | Kind::Newest => own.collect(),
+        Kind::Open | Kind::Oldest(_) | Kind::Newest => own.collect(),
         _ => source.labels.iter().map(String::as_str).chain(own).collect(),
     }
 }
@@ -214,7 +222,7 @@ pub fn value<'a>(source: &'a Source, metric: &Metric) -> Option<&'a Value> {
             Count { value: Some(value), .. } => Some(&source.values[*value]),
             _ => None,
         },
-        Kind::Open | Kind::Newest => None,
+        Kind::Open | Kind::Oldest(_) | Kind::Newest => None,
     }
 }
 

@@ -3,12 +3,15 @@
 mod catalogue;
 mod format;
 mod hint;
+mod one;
 mod rejected;
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 pub use catalogue::catalogue;
 pub use format::Format;
+pub use one::find_everywhere;
 pub use rejected::Rejected;
 
 use crate::config::Settings;
@@ -26,6 +29,8 @@ use crate::walk::{OLDER, State, Walk, time};
 pub struct Options {
     /// Which series; none: the metrics that there are.
     pub selector: Option<String>,
+    /// Only the row with this id.
+    pub id: Option<i64>,
     /// Not older than this.
     pub since: Option<Duration>,
     /// At most so many.
@@ -72,7 +77,7 @@ impl Head {
     }
 }
 
-/// Finds the rows, newest first.
+/// Finds the rows, newest first; of what is oldest, the oldest first.
 pub async fn find(
     settings: &Settings,
     question: &Question<'_>,
@@ -89,33 +94,51 @@ pub async fn find(
     view.raw.clone_from(&others);
     let since = options.since.map(|since| clock - since.as_secs_f64());
     let mut walk = Walk::new(&session, question.source, &columns, view, since, settings.target.timeouts().statement);
-    // The newest execution can have any id.
-    let by_time = question.metric.kind == Kind::Newest;
+    // The newest execution, or the oldest, can have any id.
+    let by_time = match question.metric.kind {
+        Kind::Newest => Some("DESC"),
+        Kind::Oldest(_) => Some("ASC"),
+        _ => None,
+    };
+    walk.only(options.id);
     let mut conditions = behind(question);
+    conditions.extend(gone::never_counted(question, ledger));
     conditions.extend(walk.recent());
+    let value = row_value(question).unwrap_or_else(|| "1".to_owned());
     let list: Vec<String> = others.iter().map(|c| format!(", {}", view::raw(c))).collect();
-    while walk.state == State::Going && (by_time || listing.rows.len() < options.limit) {
-        let limit = if by_time { options.limit } else { options.limit - listing.rows.len() };
+    while walk.state == State::Going && (by_time.is_some() || listing.rows.len() < options.limit) {
+        let limit = if by_time.is_some() { options.limit } else { options.limit - listing.rows.len() };
         let found = format!(
-            "  SELECT id, {} AS at, ({})::text AS value{}\n  FROM seen\n  WHERE {}\n  ORDER BY {} DESC\n  LIMIT {limit}",
+            "  SELECT id, {} AS at, ({})::text AS value{}\n  FROM seen\n  WHERE {}\n  ORDER BY {}\n  LIMIT {limit}",
             time("at"),
-            row_value(question).unwrap_or_else(|| "1".to_owned()),
+            value,
             list.concat(),
             conditions.join("\n    AND "),
-            if by_time { "seen.at" } else { "id" },
+            by_time.map_or("id DESC".to_owned(), |order| format!("{value} {order}")),
         );
-        let order = if by_time { "found.at DESC, found.id DESC" } else { "found.id DESC" };
-        listing.read(&mut walk, &found, order).await?;
-        if by_time {
-            listing.rows.sort_by(|a, b| b[1].cmp(&a[1]));
+        let order = by_time.map(|order| format!("found.value::float8 {order}, ")).unwrap_or_default();
+        listing.read(&mut walk, &found, &format!("{order}found.id DESC")).await?;
+        if let Some(order) = by_time {
+            let time = |row: &[Option<String>]| row[2].as_deref().and_then(|time| time.parse::<f64>().ok());
+            let ascending = |a: &[_], b: &[_]| time(a).partial_cmp(&time(b)).unwrap_or(Ordering::Equal);
+            listing.rows.sort_by(|a, b| if order == "ASC" { ascending(a, b) } else { ascending(b, a) });
             listing.rows.truncate(options.limit);
         }
     }
-    listing.say_how_far(&walk, options.limit);
-    if listing.rows.is_empty() {
+    if options.id.is_none() {
+        listing.say_how_far(&walk, options.limit, if by_time == Some("ASC") { "oldest" } else { "newest" });
+    }
+    if listing.rows.is_empty() && options.id.is_none() {
         listing.notes.extend(hint::values(&session, question, &columns, gone::sets(ledger)).await);
     }
-    note(&session, question, &columns, ledger, &mut listing.notes).await;
+    match options.id {
+        Some(id) if listing.rows.is_empty() => listing.notes.push(format!(
+            "the row with id {id}, if there is one, is not behind {}: rows --id {id} alone shows it",
+            question.selector
+        )),
+        Some(_) => {}
+        None => note(&session, question, &columns, ledger, &mut listing.notes).await,
+    }
     Ok(listing)
 }
 
@@ -137,9 +160,9 @@ impl Listing {
     }
 
     /// Notes whether there can be more than was found.
-    fn say_how_far(&mut self, walk: &Walk<'_>, limit: usize) {
+    fn say_how_far(&mut self, walk: &Walk<'_>, limit: usize, first: &str) {
         if self.rows.len() >= limit {
-            self.notes.push(format!("the newest {}; --limit shows more", self.rows.len()));
+            self.notes.push(format!("the {first} {}; --limit shows more", self.rows.len()));
             return;
         }
         self.notes.extend(walk.gave_up());

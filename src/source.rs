@@ -56,6 +56,8 @@ pub struct Source {
     pub sums: Vec<Sum>,
     /// Combinations of the values of `by` that every set has from its birth.
     pub enumerated: Vec<Labels>,
+    /// Columns with the time since which an open row has been there, for gauges of the oldest one.
+    pub since: Vec<String>,
     /// The sequence that hands out the ids.
     pub sequence: Option<String>,
     /// Only rows where this boolean column is true are counted; the others are seen, so that they leave no gaps.
@@ -92,7 +94,7 @@ pub struct Metric {
     pub kind: Kind,
 }
 
-/// What a metric measures; numbers are positions in [`Source::counts`] and [`Source::sums`].
+/// What a metric measures; numbers are positions in [`Source::counts`], [`Source::sums`] and [`Source::since`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// Rows counted.
@@ -110,6 +112,8 @@ pub enum Kind {
     },
     /// Gauge: rows that are not done.
     Open,
+    /// Gauge: since when the oldest of the rows that are not done has been there, by this column.
+    Oldest(usize),
     /// Gauge: when the newest row was done.
     Newest,
 }
@@ -120,8 +124,18 @@ impl Kind {
         match self {
             Self::Rows(_) | Self::Sum(_) => "counter",
             Self::Histogram { .. } => "histogram",
-            Self::Open | Self::Newest => "gauge",
+            Self::Open | Self::Oldest(_) | Self::Newest => "gauge",
         }
+    }
+
+    /// True if it tells how things are now, by rows that are not done or by the newest one that is.
+    pub fn is_gauge(&self) -> bool {
+        matches!(self, Self::Open | Self::Oldest(_) | Self::Newest)
+    }
+
+    /// True if it is about rows that are not done.
+    pub fn is_of_open_rows(&self) -> bool {
+        matches!(self, Self::Open | Self::Oldest(_))
     }
 }
 
@@ -254,6 +268,7 @@ impl Source {
         self.values.iter().for_each(|v| need(&v.column, format!("columns.{}", v.column)));
         self.only().into_iter().for_each(|c| need(c, "where".to_owned()));
         self.count_if.iter().for_each(|c| need(c, "count_if".to_owned()));
+        self.since.iter().for_each(|c| need(c, "since".to_owned()));
         columns
     }
 
@@ -290,7 +305,7 @@ impl Source {
     /// The labels of gauges of open rows, each once.
     pub fn open_labels(&self) -> Vec<&str> {
         let mut labels: Vec<&str> = Vec::new();
-        for label in self.metrics.iter().filter(|m| m.kind == Kind::Open).flat_map(|m| &m.labels) {
+        for label in self.metrics.iter().filter(|m| m.kind.is_of_open_rows()).flat_map(|m| &m.labels) {
             if !labels.contains(&label.as_str()) {
                 labels.push(label);
             }

@@ -145,9 +145,13 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
         source.sums.iter().map(|s| format!("({})::text", exact_sum(source, s, columns))).collect(),
     ));
     outer.push(array("int8", "rejected", values(&|v| rejection(v, columns))));
+    let oldest =
+        |c: &String| format!("date_part('epoch', min({0}) FILTER (WHERE NOT done AND isfinite({0})))", since(c));
+    outer.push(array("float8", "oldest", source.since.iter().map(oldest).collect()));
 
     let mut middle: Vec<String> = ["id", "done", KNOWN, "at"].map(str::to_owned).into();
     middle.extend(labels.clone());
+    middle.extend(source.since.iter().map(|c| since(c)));
     middle.extend(source.only().into_iter().map(condition));
     middle.extend(values(&|v| column(v)));
     middle.extend(source.values.iter().filter(|v| parsed(v, columns).is_some()).map(|v| number(v, columns)));
@@ -165,6 +169,7 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
         "execution.at AS at".to_owned(),
     ];
     inner.extend(labels.iter().map(|l| format!("{} AS {l}", short(l))));
+    inner.extend(source.since.iter().map(|c| format!("{} AS {}", own(c), since(c))));
     inner.extend(source.only().into_iter().map(|c| format!("{} AS {}", own(c), condition(c))));
     inner.extend(values(&|v| format!("{} AS {}", own(&v.column), column(v))));
     let as_number = |v: &Value| Some(format!("{} AS {}", parsed(v, columns)?, number(v, columns)));
@@ -200,14 +205,21 @@ fn short(label: &str) -> String {
 }
 
 /// Which ids of the ranges `$1` to `$2` (inclusive, at most `limit` of each) are there, by whether their rows are done,
-/// by the labels of gauges of open rows, and by whether the source leaves them out. Nothing else of the rows is read.
+/// by the labels of gauges of open rows, and by whether the source leaves them out. Of rows that are not done, each with
+/// the times since which it has been there: the ranges hold counted ids, too, and only the ledger knows which are open.
 pub fn watch(source: &Source, limit: usize) -> String {
     let labels: Vec<String> = source.open_labels().iter().map(|l| ident(l)).collect();
     let named: String = labels.iter().map(|l| format!(",\n    {} AS {l}", short(l))).collect();
+    let named: String = source
+        .since
+        .iter()
+        .fold(named, |named, c| format!("{named},\n    date_part('epoch', {}) AS {}", own(c), since(c)));
+    let times = |c: &String| format!(", array_agg({}) FILTER (WHERE NOT done)", since(c));
+    let times: String = source.since.iter().map(times).collect();
     let keys: String = labels.iter().map(|l| format!("{l}, ")).collect();
     let known = left_out(source).unwrap_or_else(|| "false".to_owned());
     format!(
-        "SELECT {keys}done, array_agg(id) AS ids, {KNOWN}\nFROM (\n  SELECT\n    execution.id::int8 AS id,\n    \
+        "SELECT {keys}done, array_agg(id) AS ids, {KNOWN}{times}\nFROM (\n  SELECT\n    execution.id::int8 AS id,\n    \
          execution.done IS TRUE AS done,\n    {known} AS {KNOWN}{named}\n  \
          FROM unnest($1::int8[], $2::int8[]) AS range (lo, hi)\n  \
          CROSS JOIN LATERAL (\n    SELECT * FROM (\n{sql}\n    ) AS execution\n    \
@@ -293,6 +305,11 @@ fn column(value: &Value) -> String {
 /// The name of the valid number of a value column.
 fn valid(value: &Value) -> String {
     named(&value.column, "valid")
+}
+
+/// The name of the time since which an open row has been there.
+fn since(column: &str) -> String {
+    named(column, "since")
 }
 
 /// The name of a boolean column that restricts metrics.

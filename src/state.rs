@@ -239,6 +239,20 @@ mod tests {
     }
 
     #[test]
+    fn a_state_of_a_select_that_was_shipped_before_goes_on() {
+        for source in &Source::shipped().unwrap() {
+            let (_, rows) = EARLIER.into_iter().find(|(name, _)| *name == source.name).expect("one of each");
+            assert_ne!(rows, Fingerprint::of(source).rows, "the SELECT has changed since");
+            let saved = |rows: u32| Saved {
+                fingerprint: Arc::new(Fingerprint { rows, ..Fingerprint::of(source) }),
+                ledger: Arc::new(Ledger::new(source.shape(10))),
+            };
+            assert!(matches!(saved(rows).resume(source, source.shape(10)), Resumed::Whole(_)), "{}", source.name);
+            assert!(matches!(saved(rows + 1).resume(source, source.shape(10)), Resumed::Nothing(_)));
+        }
+    }
+
+    #[test]
     fn a_changed_definition_keeps_what_has_the_same_meaning() {
         let source = &Source::shipped().unwrap()[0];
         let shape = source.shape(10);

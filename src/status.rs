@@ -106,7 +106,11 @@ impl MetricSummary {
         };
         match &metric.kind {
             Kind::Newest => summary.total = ledger.newest(),
-            Kind::Open => summary.total = Some(ledger.open_rows().values().sum::<u64>() as f64),
+            Kind::Open => summary.total = Some(ledger.open_rows().values().map(|open| open.rows).sum::<u64>() as f64),
+            Kind::Oldest(i) => {
+                let oldest = ledger.open_rows().values().filter_map(|open| open.oldest.get(*i).copied().flatten());
+                summary.total = oldest.reduce(f64::min);
+            }
             kind => summary.add_up(source, metric, kind, ledger),
         }
         summary
@@ -205,7 +209,7 @@ impl Histogram {
 pub fn totals(source: &Source, ledger: &Ledger) -> Vec<f64> {
     let total = |metric: &Metric| {
         let mut total = 0.0;
-        if !matches!(metric.kind, Kind::Newest | Kind::Open) {
+        if !metric.kind.is_gauge() {
             let mut reader = exposition::Reader::new(source, metric);
             ledger.sets().iter().for_each(|(_, set)| reader.each(set, |_, shown| total += shown.value()));
         }

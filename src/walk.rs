@@ -49,6 +49,7 @@ pub struct Walk<'a> {
     piece: Duration,
     limit: i64,
     below: Option<i64>,
+    only: Option<i64>,
     older: i64,
     /// Rows read.
     pub read: i64,
@@ -85,6 +86,7 @@ impl<'a> Walk<'a> {
             piece: PIECE.min(limit / 10),
             limit: FIRST,
             below: None,
+            only: None,
             older: 0,
             read: 0,
             reached: String::new(),
@@ -95,6 +97,11 @@ impl<'a> Walk<'a> {
     /// The condition on the view that a row is not too old.
     pub fn recent(&self) -> Option<String> {
         self.since.map(|since| format!("at >= to_timestamp({since:?})"))
+    }
+
+    /// Reads the row with this id, if one is given, and no other.
+    pub fn only(&mut self, id: Option<i64>) {
+        self.only = id;
     }
 
     /// The source that is searched.
@@ -111,7 +118,11 @@ impl<'a> Walk<'a> {
     /// begin at the returned position.
     pub async fn next(&mut self, found: &str, order: &str) -> Result<(Vec<Row>, usize), Failure> {
         let started = Instant::now();
-        let below = self.below.map_or(String::new(), |id| format!("WHERE execution.id < {id}\n  "));
+        let below = match (self.only, self.below) {
+            (Some(id), _) => format!("WHERE execution.id = {id}\n  "),
+            (None, Some(id)) => format!("WHERE execution.id < {id}\n  "),
+            (None, None) => String::new(),
+        };
         self.view.which = format!("{below}ORDER BY execution.id DESC LIMIT {}", self.limit);
         let recent = self.recent().unwrap_or_else(|| "true".to_owned());
         let statement = format!(
@@ -142,7 +153,7 @@ impl<'a> Walk<'a> {
         }
         self.read += read;
         self.older = if recent == 0 { self.older + read } else { 0 };
-        self.state = if read < self.limit {
+        self.state = if read < self.limit || self.only.is_some() {
             State::All
         } else if self.since.is_some() && self.older >= OLDER {
             State::Older

@@ -104,9 +104,9 @@ GRANT USAGE ON SCHEMA :"schema" TO :"role";
 
 GRANT SELECT (id, full_path) ON :"schema".repositories TO :"role";
 GRANT SELECT (id, repository_id, status, vulnerabilities_found, data, started_at, completed_at,
-              error_message, updated_at) ON :"schema".validation_executions TO :"role";
+              error_message, inserted_at, updated_at) ON :"schema".validation_executions TO :"role";
 GRANT SELECT (id, repository_id, status, pr_url, pr_number, data, started_at, completed_at,
-              error_message, updated_at) ON :"schema".mitigation_executions TO :"role";
+              error_message, inserted_at, updated_at) ON :"schema".mitigation_executions TO :"role";
 
 -- The sequences tell a restored or rewound database from a quiet one. SELECT lets the role read
 -- them, not advance them.

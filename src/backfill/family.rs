@@ -223,7 +223,7 @@ impl Total {
             Kind::Sum(i) => sum(*i),
             // Every value is in the last bucket.
             Kind::Histogram { buckets, first, .. } => count(first + buckets.len()),
-            Kind::Open | Kind::Newest => false,
+            Kind::Open | Kind::Oldest(_) | Kind::Newest => false,
         }
     }
 
@@ -242,7 +242,7 @@ impl Total {
                 let sum = self.sum(layout, *sum);
                 encoder.histogram(labels, buckets, &counts, sum, None);
             }
-            Kind::Open | Kind::Newest => {}
+            Kind::Open | Kind::Oldest(_) | Kind::Newest => {}
         }
     }
 

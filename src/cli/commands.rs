@@ -74,6 +74,15 @@ Examples:
             .arg(selector(false).help("The series; without it: the metrics that there are, with their labels"))
             .arg(since().help("Only executions that finished within this time, such as 24h"))
             .arg(
+                Arg::new("id")
+                    .long("id")
+                    .value_name("ID")
+                    .allow_negative_numbers(true)
+                    .value_parser(clap::value_parser!(i64))
+                    .conflicts_with("since")
+                    .help("Only the row with this id; without a selector: of every source, with all that is in it"),
+            )
+            .arg(
                 Arg::new("limit")
                     .long("limit")
                     .value_name("NUMBER")
@@ -101,6 +110,8 @@ Examples:
   between one and two minutes, as CSV:
   rsolv-exporter rows --format csv --limit 1000 \\
     'rsolv_validation_duration_milliseconds{{le=\"120000\"}}'
+  one row as the exporter sees it, and whether it is counted:
+  rsolv-exporter rows --id 4711
   the values that were rejected, and why:
   rsolv-exporter rows \\
     'rsolv_exporter_rejected_values_total{{column=\"trust_score\"}}'"
@@ -265,6 +276,7 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
         "sql" => Task::Sql(text("selector")),
         "rows" => Task::Rows(rows::Options {
             selector: text("selector"),
+            id: matches.get_one("id").copied(),
             since: matches.get_one("since").copied(),
             limit: matches.get_one::<u32>("limit").map_or(usize::MAX, |&limit| limit as usize),
             format: text("format").and_then(|text| rows::Format::parse(&text)).unwrap_or(rows::Format::Table),

@@ -378,12 +378,18 @@ impl Session {
         let rows = rows.map_err(|failure| in_file(source, None, failure))?;
         let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
         let open = source.open_labels();
+        // Infinite times are none: nothing is older, or younger, than they are.
+        let times = |row: &Row, i: usize| -> Result<Vec<Option<f64>>, Failure> {
+            let times: Option<Vec<Option<f64>>> = row.try_get(i).map_err(wrong)?;
+            Ok(times.into_iter().flatten().map(|time| time.filter(|time| time.is_finite())).collect())
+        };
         let seen = |row: &Row| -> Result<Seen, Failure> {
             Ok(Seen {
                 open: labels(source, open.iter().copied(), row, 0)?,
                 done: row.try_get(open.len()).map_err(wrong)?,
                 ids: row.try_get(open.len() + 1).map_err(wrong)?,
                 known: row.try_get(open.len() + 2).map_err(wrong)?,
+                since: (0..source.since.len()).map(|i| times(row, open.len() + 3 + i)).collect::<Result<_, _>>()?,
             })
         };
         rows.iter().map(seen).collect()
@@ -562,6 +568,7 @@ fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
         counts: numbers(at + 5)?,
         sums: sums.ok_or_else(|| Failure::new(Reason::Decode, format!("{}: a sum is no decimal", source.name)))?,
         rejected: numbers(at + 7)?,
+        oldest: row.try_get(at + 8).map_err(wrong)?,
     };
     let fits = group.counts.len() == source.counts.len()
         && group.sums.len() == source.sums.len()

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Encoder, Pairs};
 use crate::ledger::decimal::Decimal;
-use crate::ledger::{Birth, Cell, Labels, Ledger, Set, totals};
+use crate::ledger::{Birth, Cell, Labels, Ledger, OpenRows, Set, totals};
 use crate::source::{Kind, Metric, Source};
 
 /// Encodes every metric of a source. Series that are not released yet are shown as 0.
@@ -14,14 +14,19 @@ use crate::source::{Kind, Metric, Source};
 pub fn encode(encoder: &mut dyn Encoder, source: &Source, ledger: &Ledger) {
     let mut labels = Vec::new();
     for metric in &source.metrics {
-        // Nothing to say until a row has been counted: 0 would be a time.
-        if metric.kind == Kind::Newest && ledger.newest().is_none() {
+        let gauge = gauge(source, metric, ledger);
+        // Nothing to say where there is no such row: 0 would be a time.
+        if gauge.is_empty() && matches!(metric.kind, Kind::Newest | Kind::Oldest(_)) {
             continue;
         }
         encoder.family(&metric.name, metric.kind.type_name(), metric.unit.as_deref(), &metric.help);
         match &metric.kind {
-            Kind::Open => open(encoder, source, metric, ledger),
-            Kind::Newest => encoder.gauge(&[], ledger.newest().unwrap_or_default()),
+            Kind::Open | Kind::Oldest(_) | Kind::Newest => {
+                for (values, value) in gauge {
+                    let labels: Vec<_> = metric.labels.iter().map(String::as_str).zip(values).collect();
+                    encoder.gauge(&labels, value);
+                }
+            }
             kind => {
                 let mut reader = Reader::new(source, metric);
                 for (values, set) in ledger.sets() {
@@ -44,7 +49,7 @@ fn sample(encoder: &mut dyn Encoder, kind: &Kind, labels: &Pairs<'_>, shown: &Sh
     match kind {
         Kind::Rows(_) | Kind::Sum(_) => encoder.counter(labels, shown.value(), shown.start),
         Kind::Histogram { buckets, .. } => encoder.histogram(labels, buckets, shown.counts, shown.sum, shown.start),
-        Kind::Open | Kind::Newest => {}
+        Kind::Open | Kind::Oldest(_) | Kind::Newest => {}
     }
 }
 
@@ -86,7 +91,7 @@ impl<'a> Reader<'a> {
             Kind::Rows(i) => (*i..i + 1, None),
             Kind::Sum(i) => (0..0, Some(*i)),
             Kind::Histogram { buckets, first, sum } => (*first..first + buckets.len() + 1, Some(*sum)),
-            Kind::Open | Kind::Newest => (0..0, None),
+            Kind::Open | Kind::Oldest(_) | Kind::Newest => (0..0, None),
         };
         let positions = metric.labels.iter().filter_map(position).collect();
         Self { positions, counts, sum, cells: Vec::new(), added: Vec::new() }
@@ -145,22 +150,39 @@ impl<'a> Iterator for Values<'a, '_> {
     }
 }
 
-fn open(encoder: &mut dyn Encoder, source: &Source, metric: &Metric, ledger: &Ledger) {
-    let mut rows = zeros(source, metric, ledger);
+/// The values of a gauge, by those of its labels; nothing for other metrics.
+fn gauge<'a>(source: &Source, metric: &'a Metric, ledger: &'a Ledger) -> Vec<(Vec<&'a str>, f64)> {
+    let open = match metric.kind {
+        Kind::Newest => return ledger.newest().map(|newest| (Vec::new(), newest)).into_iter().collect(),
+        Kind::Open => open(source, metric, ledger, zeros(source, metric, ledger)),
+        Kind::Oldest(_) => open(source, metric, ledger, BTreeMap::new()),
+        _ => return Vec::new(),
+    };
+    let value = |open: OpenRows| match metric.kind {
+        Kind::Oldest(i) => open.oldest.get(i).copied().flatten(),
+        _ => Some(open.rows as f64),
+    };
+    open.into_iter().filter_map(|(values, open)| Some((values, value(open)?))).collect()
+}
+
+/// The open rows by the labels of a gauge, beside `rows`.
+fn open<'a>(
+    source: &Source,
+    metric: &Metric,
+    ledger: &'a Ledger,
+    mut rows: BTreeMap<Vec<&'a str>, OpenRows>,
+) -> BTreeMap<Vec<&'a str>, OpenRows> {
     let names = source.open_labels();
-    for (values, count) in ledger.open_rows() {
+    for (values, open) in ledger.open_rows() {
         let value = |label: &String| names.iter().position(|name| name == label).map(|i| values[i].as_str());
-        *rows.entry(metric.labels.iter().filter_map(value).collect()).or_default() += count;
+        rows.entry(metric.labels.iter().filter_map(value).collect()).or_default().add(open);
     }
-    for (values, count) in rows {
-        let labels: Vec<_> = metric.labels.iter().map(String::as_str).zip(values).collect();
-        encoder.gauge(&labels, count as f64);
-    }
+    rows
 }
 
 /// The series that a gauge of open rows has also when there are none: of each set there is, with each value that is
 /// enumerated. A series that went away would keep its last value in queries for minutes.
-fn zeros<'a>(source: &Source, metric: &'a Metric, ledger: &'a Ledger) -> BTreeMap<Vec<&'a str>, u64> {
+fn zeros<'a>(source: &Source, metric: &'a Metric, ledger: &'a Ledger) -> BTreeMap<Vec<&'a str>, OpenRows> {
     let own = |label: &String| source.labels.iter().position(|l| l == label);
     let add = |rows: Vec<Vec<&'a str>>, choices: Vec<&'a str>| -> Vec<Vec<&'a str>> {
         rows.iter().flat_map(|row| choices.iter().map(|c| row.iter().copied().chain([*c]).collect())).collect()
@@ -175,5 +197,5 @@ fn zeros<'a>(source: &Source, metric: &'a Metric, ledger: &'a Ledger) -> BTreeMa
         true => ledger.sets().keys().flat_map(|set| of(Some(set))).collect(),
         false => of(None),
     };
-    rows.drain(..).map(|row| (row, 0)).collect()
+    rows.drain(..).map(|row| (row, OpenRows::default())).collect()
 }

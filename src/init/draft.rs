@@ -81,6 +81,16 @@ impl Draft {
             (None, _) => "NULL::timestamptz AS at".to_owned(),
         });
         used.extend(at);
+        let since = since(table, &done, at);
+        match since.as_slice() {
+            [] => {}
+            [since] => columns.push(format!("{} AS since", instant(since))),
+            all => {
+                let all: Vec<String> = all.iter().map(|column| instant(column)).collect();
+                columns.push(format!("coalesce({}) AS since", all.join(", ")));
+            }
+        }
+        used.extend(&since);
         let state_label = state.map(|state| label(&state.name));
         if let (Some(state), Some(label)) = (state, &state_label) {
             columns.push(format!("{} AS {label}", own(state)));
@@ -122,7 +132,7 @@ impl Draft {
             table.qualified,
             columns.join(",\n  ")
         );
-        draft.toml(table, key, &done, state_label.as_deref(), &labels, &values, span.is_some(), at);
+        draft.toml(table, key, &done, state_label.as_deref(), &labels, &values, span.is_some(), !since.is_empty(), at);
         draft.grant(table, key, &used);
         draft
     }
@@ -157,6 +167,7 @@ impl Draft {
         labels: &[&Column],
         values: &[&Column],
         has_duration: bool,
+        has_since: bool,
         at: Option<&Column>,
     ) {
         let (name, qualified) = (metric(&self.name), &table.qualified);
@@ -224,6 +235,13 @@ impl Draft {
                 }
             }
         }
+        if has_since {
+            text += &format!(
+                "\n[[gauge]]\nname = \"{name}_oldest_open_timestamp_seconds\"\nhelp = {}\nof = \"oldest\"\n\
+                 since = \"since\"\nunit = \"seconds\"\n",
+                toml(&format!("Since when the oldest row of {qualified} that is not finished has been there."))
+            );
+        }
         if at.is_some() {
             text += &format!(
                 "\n[[gauge]]\nname = \"{name}_last_timestamp_seconds\"\nhelp = {}\nof = \"newest\"\nunit = \"seconds\"\n",
@@ -276,6 +294,19 @@ impl Done<'_> {
 /// The first of these columns that is a time.
 fn time<'a>(table: &'a Table, names: &[&str]) -> Option<&'a Column> {
     names.iter().find_map(|name| table.named(&[name]).filter(|column| is_time(column)))
+}
+
+/// The columns that say since when a row that is not finished has been there: the first of them that is not NULL.
+fn since<'a>(table: &'a Table, done: &Done<'_>, at: Option<&Column>) -> Vec<&'a Column> {
+    if matches!(done, Done::Always) {
+        return Vec::new();
+    }
+    let is_other = |column: &&Column| at.is_none_or(|at| at.name != column.name);
+    let mut all: Vec<&Column> = STARTS.iter().filter_map(|name| time(table, &[*name])).filter(is_other).collect();
+    // What follows one that is never NULL is never used.
+    let sure = all.iter().position(|column| column.not_null);
+    all.truncate(sure.map_or(all.len(), |sure| sure + 1));
+    all
 }
 
 /// The columns with the beginning and the end of what a row stands for.

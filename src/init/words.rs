@@ -98,7 +98,7 @@ pub fn is_open(value: &String) -> bool {
 /// The name of a column as a label, which none of the columns that every source has, nor of Prometheus' labels, has.
 pub fn label(name: &str) -> String {
     let word = word(name);
-    let taken = ["id", "done", "at", "le", "job", "instance", "duration_seconds"];
+    let taken = ["id", "done", "at", "since", "le", "job", "instance", "duration_seconds"];
     if taken.contains(&word.as_str()) || word.starts_with("__") { format!("of_{word}") } else { word }
 }
 

@@ -405,7 +405,7 @@ impl World {
             let frontier = self.ledger.frontier();
             let is_seen = |id| !frontier.is_counted(id) && !frontier.missing().contains(id);
             let open = self.data.rows.iter().filter(|(id, row)| !row.done && !row.hidden && is_seen(**id));
-            assert_eq!(self.ledger.open_rows().values().sum::<u64>(), open.count() as u64);
+            assert_eq!(self.ledger.open_rows().values().map(|open| open.rows).sum::<u64>(), open.count() as u64);
         }
         applied.more
     }

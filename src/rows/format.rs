@@ -6,8 +6,8 @@ use super::{Head, Listing};
 use crate::sql::ColumnType;
 use crate::table::{Column, is_obeyed, table};
 
-/// The position of the column that says when.
-const AT: usize = 1;
+/// The column that says when.
+const AT: &str = "at";
 
 /// The formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +46,20 @@ impl Listing {
         if self.rows.is_empty() {
             return "no rows\n".to_owned();
         }
+        let at = self.columns.iter().position(|head| head.name == AT);
         let shown: Vec<usize> = (0..self.columns.len()).filter(|&i| !self.columns[i].known).collect();
         let column = |&i: &usize| {
             let Head { name, kind, .. } = &self.columns[i];
             let number = *kind == ColumnType::Number;
             // Half a number is another number, and half a time says little.
-            Column { name: name.clone(), right: number, cut: !number && i != AT }
+            Column { name: name.clone(), right: number, cut: !number && Some(i) != at }
         };
         let columns: Vec<Column> = shown.iter().map(column).collect();
         let cell = |row: &[Option<String>], i: usize| match (i, row[i].as_deref().unwrap_or_default()) {
             // To the second, so that more columns fit.
-            (AT, at) => at.split_once('.').map_or(at.to_owned(), |(seconds, _)| format!("{seconds}Z")),
+            (i, time) if Some(i) == at => {
+                time.split_once('.').map_or(time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+            }
             (_, text) => text.to_owned(),
         };
         let row = |row: &Vec<Option<String>>| shown.iter().map(|&i| cell(row, i)).collect();

@@ -73,6 +73,7 @@ impl<'a> Rejected<'a> {
             };
             let limit = settings.target.timeouts().statement;
             let mut walk = Walk::new(&session, source, &columns, view, since, limit);
+            walk.only(options.id);
             let line = |v: &&Value| format!("({}, {}, {})", literal(&v.column), raw(&v.column), reason(v));
             let own = |head: &Head| match labels.iter().find(|label| **label == head.name) {
                 Some(label) => format!(", {}", raw(label)),
@@ -93,7 +94,9 @@ impl<'a> Rejected<'a> {
                 );
                 part.read(&mut walk, &statement, "found.id DESC").await?;
             }
-            part.say_how_far(&walk, options.limit);
+            if options.id.is_none() {
+                part.say_how_far(&walk, options.limit, "newest");
+            }
             let several = found.len() > 1;
             let name = |note: String| if several { format!("{}: {note}", source.name) } else { note };
             listing.notes.extend(part.notes.into_iter().map(name));

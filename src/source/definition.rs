@@ -44,6 +44,7 @@ struct RawMetric {
     value: Option<String>,
     buckets: Option<Vec<f64>>,
     of: Option<String>,
+    since: Option<String>,
     #[serde(flatten)]
     unknown: BTreeMap<String, Toml>,
 }
@@ -67,6 +68,7 @@ pub fn parse(name: &str, sql: &str, toml: &str, dir: &str) -> (Source, Vec<Probl
         metrics: Vec::new(),
         counts: vec![Count { value: None, le: None, only: None }],
         sums: Vec::new(),
+        since: Vec::new(),
         enumerated: Vec::new(),
         sequence: None,
         count_if: None,
@@ -165,7 +167,7 @@ impl Parser {
 
     fn metric(&mut self, kind: &str, key: &str, raw: RawMetric) {
         for k in raw.unknown.keys() {
-            let known = "name, help, unit, labels, enumerate, where, sum, value, buckets, of";
+            let known = "name, help, unit, labels, enumerate, where, sum, count, value, buckets, of, since";
             self.problem(&format!("{key}.{k}"), unknown(k, known));
         }
         self.name(kind, key, &raw);
@@ -178,13 +180,14 @@ impl Parser {
         for label in raw.enumerate.keys().filter(|l| !raw.labels.contains(l)) {
             self.problem(&format!("{key}.enumerate.{label}"), "is not one of the metric's own labels");
         }
-        let keys: [(&str, bool, &[&str]); 6] = [
+        let keys: [(&str, bool, &[&str]); 7] = [
             ("where", raw.only.is_some(), &["counter", "histogram"]),
             ("sum", raw.sum.is_some(), &["counter"]),
             ("count", raw.count.is_some(), &["counter"]),
             ("value", raw.value.is_some(), &["histogram"]),
             ("buckets", raw.buckets.is_some(), &["histogram"]),
             ("of", raw.of.is_some(), &["gauge"]),
+            ("since", raw.since.is_some(), &["gauge"]),
         ];
         for (k, is_there, kinds) in keys {
             if is_there && !kinds.contains(&kind) {
@@ -282,18 +285,30 @@ impl Parser {
     }
 
     fn gauge(&mut self, key: &str, raw: &RawMetric) -> Option<Kind> {
+        if raw.since.is_some() && raw.of.as_deref() != Some("oldest") {
+            self.problem(&format!("{key}.since"), "is a key of gauges with of = \"oldest\"");
+        }
         match raw.of.as_deref() {
             Some("open") => {
-                for label in &raw.labels {
-                    let known = self.source.labels.contains(label) || self.source.by.contains(label);
-                    if !known {
-                        self.problem(
-                            &format!("{key}.labels"),
-                            format!("\"{label}\" is the label of no counter or histogram"),
-                        );
-                    }
-                }
+                self.open_labels(key, raw);
                 Some(Kind::Open)
+            }
+            Some("oldest") => {
+                self.open_labels(key, raw);
+                for label in raw.enumerate.keys() {
+                    let message = "this gauge is absent where no row is open: 0 would be a time";
+                    self.problem(&format!("{key}.enumerate.{label}"), message);
+                }
+                let Some(column) = &raw.since else {
+                    let message = "is missing: in which column is the time since which an open row has been there?";
+                    self.problem(&format!("{key}.since"), message);
+                    return None;
+                };
+                let found = self.source.since.iter().position(|since| since == column);
+                Some(Kind::Oldest(found.unwrap_or_else(|| {
+                    self.source.since.push(column.clone());
+                    self.source.since.len() - 1
+                })))
             }
             Some("newest") if raw.labels.is_empty() => Some(Kind::Newest),
             Some("newest") => {
@@ -303,16 +318,26 @@ impl Parser {
             _ => {
                 self.problem(
                     &format!("{key}.of"),
-                    "must be \"open\" (rows not done) or \"newest\" (when the newest was done)",
+                    "must be \"open\" (rows not done), \"oldest\" (since when the oldest of them has been there) or \
+                     \"newest\" (when the newest was done)",
                 );
                 None
             }
         }
     }
 
+    /// Open rows are told apart by what tells counted ones apart.
+    fn open_labels(&mut self, key: &str, raw: &RawMetric) {
+        for label in &raw.labels {
+            if !self.source.labels.contains(label) && !self.source.by.contains(label) {
+                self.problem(&format!("{key}.labels"), format!("\"{label}\" is the label of no counter or histogram"));
+            }
+        }
+    }
+
     /// Every combination of the enumerated values, when all the other labels have some.
     fn enumerate(&mut self) {
-        let counted = |m: &&Metric| !matches!(m.kind, Kind::Open | Kind::Newest);
+        let counted = |m: &&Metric| !m.kind.is_gauge();
         let values = |label: &String| -> BTreeSet<String> {
             let lists = self.source.metrics.iter().filter(counted).filter_map(|m| m.enumerate.get(label));
             lists.flatten().cloned().collect()

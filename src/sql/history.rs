@@ -35,7 +35,7 @@ pub fn layouts(source: &Source) -> Vec<Layout<'_>> {
             Kind::Rows(i) => (vec![*i], vec![]),
             Kind::Sum(i) => (vec![], vec![*i]),
             Kind::Histogram { buckets, first, sum } => ((*first..=first + buckets.len()).collect(), vec![*sum]),
-            Kind::Open | Kind::Newest => continue,
+            Kind::Open | Kind::Oldest(_) | Kind::Newest => continue,
         };
         let at = layouts.iter().position(|layout| layout.by == metric.labels).unwrap_or_else(|| {
             let (metrics, counts, sums) = (Vec::new(), Vec::new(), Vec::new());

@@ -32,11 +32,19 @@ pub fn view_of<'a>(question: &'a Question, sets: Option<Vec<&'a Labels>>) -> Vie
     let labels = question.labels();
     let short = labels.iter().copied().filter(|l| question.pinned(l).is_some_and(view::is_short)).collect();
     let values = question.value().into_iter().collect();
-    View { labels, short, values, only: question.only().into_iter().collect(), sets, ..View::default() }
+    View {
+        labels,
+        short,
+        values,
+        only: question.only().into_iter().collect(),
+        since: question.since(),
+        sets,
+        ..View::default()
+    }
 }
 
 /// One statement whose last row has the number in its last column: of the one series, or the sum over all that match
-/// (for the newest-execution gauge: the number itself). With several series, the rows before are the series.
+/// (for gauges that are times: the latest, or the earliest, of them). With several series, the rows before are the series.
 ///
 /// `counted` is a further condition on the view, for a ledger's part of the rows.
 pub fn number(question: &Question, columns: &Columns, sets: Option<Vec<&Labels>>, counted: Option<&str>) -> String {
@@ -64,6 +72,7 @@ pub fn number(question: &Question, columns: &Columns, sets: Option<Vec<&Labels>>
         (Kind::Rows(_) | Kind::Open, _) => format!("count(*){}", filter(&restricted)),
         (Kind::Sum(_), _) | (Kind::Histogram { .. }, Part::Sum) => sum,
         (Kind::Histogram { .. }, Part::Count) => count,
+        (Kind::Oldest(_), _) => format!("extract(epoch FROM min({}))::float8", since(question)),
         (Kind::Newest, _) => "extract(epoch FROM max(at))::float8".to_owned(),
         (Kind::Histogram { .. }, Part::Bucket) => {
             let mut bounds = bounds(question);
@@ -128,10 +137,16 @@ pub fn number(question: &Question, columns: &Columns, sets: Option<Vec<&Labels>>
 pub fn row_state(question: &Question) -> Vec<String> {
     match question.metric.kind {
         Kind::Open => vec!["NOT done".to_owned()],
+        Kind::Oldest(_) => vec!["NOT done".to_owned(), format!("isfinite({})", since(question))],
         // As in a poll: a time that has not come yet says nothing.
         Kind::Newest => vec!["done".to_owned(), "isfinite(at)".to_owned(), "at <= clock_timestamp()".to_owned()],
         _ => vec!["done".to_owned()],
     }
+}
+
+/// The time since which an open row has been there, in the view.
+fn since(question: &Question) -> String {
+    question.since().map(view::since).unwrap_or_default()
 }
 
 /// All that makes a row of the view stand behind the series asked for.
@@ -171,6 +186,7 @@ pub fn behind(question: &Question) -> Vec<String> {
 /// What a row adds to the number, or is measured with; `None` where each row adds 1.
 pub fn row_value(question: &Question) -> Option<String> {
     match (&question.metric.kind, question.value()) {
+        (Kind::Oldest(_), _) => Some(format!("extract(epoch FROM {})::float8", since(question))),
         (Kind::Newest, _) => Some("extract(epoch FROM at)::float8".to_owned()),
         (Kind::Rows(_), _) => None,
         (_, value) => value.map(view::value),

@@ -19,6 +19,8 @@ pub struct View<'a> {
     pub values: Vec<&'a Value>,
     /// Boolean columns, each under the name that [`only`] gives it.
     pub only: Vec<&'a str>,
+    /// The column with the time since which an open row has been there, under the name that [`since`] gives it.
+    pub since: Option<&'a str>,
     /// Columns as text, each under the name that [`raw`] gives it; labels trimmed, and with what a missing one is.
     pub raw: Vec<&'a str>,
     /// Whether there is, for each value column, why its value was rejected, under the name that [`reason`] gives it.
@@ -37,6 +39,11 @@ pub fn value(column: &Value) -> String {
 /// The name of a boolean column that restricts metrics.
 pub fn only(column: &str) -> String {
     condition(column)
+}
+
+/// The name of the time since which an open row has been there.
+pub fn since(column: &str) -> String {
+    super::since(column)
 }
 
 /// The name of a column as text.
@@ -64,6 +71,7 @@ pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
     };
     let long: Vec<&str> = labels.iter().copied().filter(|l| sets.is_some() || !view.short.contains(l)).collect();
     let rest: Vec<String> = view.only.iter().map(|c| only(c)).chain(view.values.iter().map(|v| valid(v))).collect();
+    let rest: Vec<String> = rest.into_iter().chain(view.since.map(since)).collect();
     let reasons: Vec<&Value> = if view.reasons { view.values.clone() } else { Vec::new() };
     let rest: Vec<String> = rest.into_iter().chain(view.raw.iter().map(|c| raw(c))).collect();
     let rest: Vec<String> = rest.into_iter().chain(reasons.iter().map(|v| reason(v))).collect();
@@ -77,6 +85,7 @@ pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
     list.extend(view.only.iter().map(|c| format!("{} AS {}", own(c), only(c))));
     list.extend(view.values.iter().map(|v| format!("{} AS {}", valid_number(v, columns), valid(v))));
     let is_label = |c: &str| source.labels.iter().chain(&source.by).any(|label| label == c);
+    list.extend(view.since.map(|c| format!("{} AS {}", own(c), since(c))));
     let as_text = |c: &str| if is_label(c) { label(source, c) } else { format!("{}::text", own(c)) };
     list.extend(view.raw.iter().map(|c| format!("{} AS {}", as_text(c), raw(c))));
     list.extend(reasons.iter().map(|v| format!("{} AS {}", why(v, columns), reason(v))));

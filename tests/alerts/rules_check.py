@@ -20,6 +20,8 @@ FIXED = {
     "ValidationSuccessRateDecreasing": "warning",
     "MitigationTrustScoreDecreasing": "warning",
     "ValidationDurationIncreasing": "warning",
+    "ValidationExecutionsHang": "warning",
+    "MitigationExecutionsHang": "warning",
     "NoValidationActivity": "info",
     "NoMitigationActivity": "info",
     "LowTestGenerationRate": "info",

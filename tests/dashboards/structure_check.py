@@ -23,6 +23,7 @@ PANELS = {
     "Framework Breakdown": "piechart",
     "Recent Activity Timeline": "timeseries",
     "Error Rate": "timeseries",
+    "Executions in progress": "timeseries",
 }
 VARIABLES = {
     "rsolv-executions": ["datasource", "environment", "repo", "language", "framework"],
@@ -99,7 +100,7 @@ def main():
     expect(set(dashboards) == set(VARIABLES), f"dashboards are {sorted(dashboards)}")
     for name, dashboard in dashboards.items():
         check_dashboard(name, dashboard)
-    expect({p["title"]: p["type"] for p in dashboards["rsolv-executions"]["panels"]} == PANELS, "the twelve panels, with these titles and types")
+    expect({p["title"]: p["type"] for p in dashboards["rsolv-executions"]["panels"]} == PANELS, "the thirteen panels, with these titles and types")
     check_provisioning()
     print("\n".join(problems))
     return bool(problems)

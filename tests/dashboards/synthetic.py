@@ -150,6 +150,8 @@ def exporter(now, totals, started):
     for kind in ("validation", "mitigation"):
         for status in ("pending", "running"):
             yield f"rsolv_{kind}_executions_open", (("status", status),), minute // 90 % 3
+        # One execution after the other, each there for 70 minutes.
+        yield f"rsolv_{kind}_oldest_open_timestamp_seconds", (), now - minute % 70 * 60
         yield f"rsolv_{kind}_last_execution_timestamp_seconds", (), totals.last[kind]
     yield "process_cpu_seconds_total", (), (now - started) * 0.002
     yield "process_resident_memory_bytes", (), 9_000_000 + minute * 100

@@ -8,11 +8,11 @@ READABLE = {
     "repositories": {"id", "full_path"},
     "validation_executions": {
         "id", "repository_id", "status", "vulnerabilities_found", "data", "started_at", "completed_at",
-        "error_message", "updated_at",
+        "error_message", "inserted_at", "updated_at",
     },
     "mitigation_executions": {
         "id", "repository_id", "status", "pr_url", "pr_number", "data", "started_at", "completed_at",
-        "error_message", "updated_at",
+        "error_message", "inserted_at", "updated_at",
     },
 }
 PRIVILEGES = """

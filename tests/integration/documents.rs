@@ -32,6 +32,8 @@ async fn every_exported_metric_is_documented_with_its_type_labels_and_a_query_th
     let repo = database.repository("org/app").await;
     database.insert(Validation::completed(repo, "{}")).await;
     database.insert(Mitigation::completed(repo, r#"{"trust_score": 80}"#)).await;
+    database.insert(Validation::open(repo, "running", "{}")).await;
+    database.insert(Mitigation::open(repo, "pending", "{}")).await;
     let exporter = state.exporter(&database, &[]).await;
     let metrics = exporter.wait_for("the rows", |m| m.sum("rsolv_exporter_rows_counted_total", &[]) == 2.0).await;
     let documented = documented();

@@ -23,11 +23,11 @@ const GRANTS: [(&str, &str); 3] = [
     ("repositories", "id, full_path"),
     (
         "validation_executions",
-        "id, repository_id, status, vulnerabilities_found, data, started_at, completed_at, error_message, updated_at",
+        "id, repository_id, status, vulnerabilities_found, data, started_at, completed_at, error_message, inserted_at, updated_at",
     ),
     (
         "mitigation_executions",
-        "id, repository_id, status, pr_url, pr_number, data, started_at, completed_at, error_message, updated_at",
+        "id, repository_id, status, pr_url, pr_number, data, started_at, completed_at, error_message, inserted_at, updated_at",
     ),
 ];
 

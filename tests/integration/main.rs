@@ -28,6 +28,7 @@ mod golden;
 mod hostile;
 mod init_command;
 mod languages;
+mod open_rows;
 mod outages;
 mod pgbouncer;
 mod plan;

@@ -145,7 +145,7 @@ async fn every_format_shows_the_same_rows() {
         row,
         json!({"id": 1, "at": "2026-01-02T03:04:05.678Z", "value": 2, "repo": ODD, "language": data["language"],
             "framework": data["framework"], "status": "completed", "duration_ms": 0, "tests_generated": [1, "x"],
-            "tests_failed": null, "vulnerabilities_found": null, "error": null})
+            "tests_failed": null, "vulnerabilities_found": null, "error": null, "since": "2026-01-02 03:04:05.678+00"})
     );
     let output = run(&["rows", selector, "--database.url", &url, "--format", "csv"]).await;
     let lines = csv(&String::from_utf8(output.stdout).unwrap());

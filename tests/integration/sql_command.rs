@@ -47,7 +47,7 @@ async fn every_metric_is_the_sum_that_psql_gives() {
     let url = reader(&db).await;
     let metrics = exported(&url).await;
     let names: BTreeSet<&str> = metrics.samples.iter().map(|s| s.name.as_str()).collect();
-    assert_eq!(names.len(), 2 + 3 + 3 + 3 + 5 + 2 + 2 + 1, "{names:?}");
+    assert_eq!(names.len(), 2 + 3 + 3 + 3 + 5 + 2 + 2 + 2 + 1, "{names:?}");
     for name in names {
         let (ours, theirs) = (metrics.sum(name, &[]), number(&url, name).await);
         assert!(same(ours, theirs), "{name}: exported {ours}, psql {theirs}");

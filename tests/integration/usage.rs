@@ -212,6 +212,6 @@ async fn once_prints_what_it_can_and_fails() {
     let said: String = said.lines().filter(|line| !line.contains("level=info")).map(|l| format!("{l}\n")).collect();
     assert_eq!(
         said,
-        "rsolv-exporter: validation_executions.sql, line 31: relation \"validation_executions\" does not exist (SQLSTATE 42P01)\n"
+        "rsolv-exporter: validation_executions.sql, line 32: relation \"validation_executions\" does not exist (SQLSTATE 42P01)\n"
     );
 }

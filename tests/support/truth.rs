@@ -146,7 +146,9 @@ impl Truth {
 /// Whether a series is one of those that are counted here.
 fn is_ours(series: &str) -> bool {
     let counted = ["rsolv_validation_", "rsolv_mitigation_", "rsolv_exporter_rejected_values_total"];
-    let gauge = series.contains("_executions_open{") || series.contains("_last_execution_timestamp_seconds{");
+    let gauge = series.contains("_executions_open{")
+        || series.contains("_oldest_open_timestamp_seconds")
+        || series.contains("_last_execution_timestamp_seconds{");
     counted.iter().any(|prefix| series.starts_with(prefix)) && !gauge
 }
 

@@ -23,6 +23,8 @@ async fn the_list_of_metrics_is_what_a_scrape_has() {
     let repo = database.repository("org/app").await;
     database.insert(Validation::completed(repo, "{}")).await;
     database.insert(Mitigation::completed(repo, r#"{"trust_score": 80}"#)).await;
+    database.insert(Validation::open(repo, "running", "{}")).await;
+    database.insert(Mitigation::open(repo, "pending", "{}")).await;
     let exporter = state.exporter(&database, &[]).await;
     let metrics = exporter.wait_for("the rows", |m| m.sum("rsolv_exporter_rows_counted_total", &[]) == 2.0).await;
     let exported: BTreeMap<&str, &str> =

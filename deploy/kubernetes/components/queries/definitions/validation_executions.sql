@@ -4,6 +4,7 @@ SELECT
   e.id,
   e.status NOT IN ('pending', 'running') AS done,
   coalesce(e.completed_at, e.updated_at) AT TIME ZONE 'UTC' AS at,
+  coalesce(e.started_at, e.inserted_at) AT TIME ZONE 'UTC' AS since,
   r.full_path AS repo,
   CASE WHEN jsonb_typeof(e.data -> 'language') = 'string' THEN e.data ->> 'language' END AS language,
   CASE WHEN jsonb_typeof(e.data -> 'framework') = 'string' THEN e.data ->> 'framework' END AS framework,
