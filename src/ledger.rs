@@ -151,7 +151,7 @@ pub struct Ledger {
     #[serde(with = "totals::pairs")]
     floor: Sets,
     /// Rows seen and not done, by the labels of gauges of open rows.
-    #[serde(skip)]
+    #[serde(default, with = "totals::pairs")]
     open_rows: BTreeMap<Labels, u64>,
     /// The combinations of the other labels that some set has.
     #[serde(skip)]

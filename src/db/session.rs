@@ -207,17 +207,35 @@ impl Session {
         if standby {
             return Ok(None);
         }
-        self.batch("SAVEPOINT timeline").await?;
-        let statement = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)";
-        match self.text(statement).await {
-            Ok(rows) => {
-                self.batch("RELEASE SAVEPOINT timeline").await?;
-                let text = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
-                Ok(i64::from_str_radix(text, 16).ok())
-            }
+        let timeline = self.told("SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)").await?;
+        Ok(timeline.and_then(|text| i64::from_str_radix(&text, 16).ok()))
+    }
+
+    /// How far the snapshot lags behind the primary, in seconds, as far as the server knows; inside a transaction that
+    /// began with `opening`.
+    ///
+    /// A standby that follows its primary and has replayed all that it was sent lags behind nothing, however long ago the
+    /// newest commit was.
+    pub async fn snapshot_age(&self, opening: &Opening) -> Result<Option<f64>, Failure> {
+        if !opening.position.standby {
+            return Ok(Some(0.0));
+        }
+        let age = self.told(
+            "SELECT CASE WHEN pg_is_in_recovery() AND (pg_is_wal_replay_paused() \
+             OR pg_last_wal_replay_lsn() IS DISTINCT FROM pg_last_wal_receive_lsn() \
+             OR NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid IS NOT NULL)) \
+             THEN greatest(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0) ELSE 0 END",
+        );
+        Ok(age.await?.and_then(|text| text.parse().ok()))
+    }
+
+    /// What the server says to a question that it may refuse to answer; inside a transaction.
+    async fn told(&self, question: &str) -> Result<Option<String>, Failure> {
+        match self.text(&format!("SAVEPOINT question; {question}; RELEASE SAVEPOINT question")).await {
+            Ok(rows) => Ok(rows.first().and_then(|row| row.get(0)).map(str::to_owned)),
             Err(failure) if failure.connection_lost => Err(failure),
             Err(_) => {
-                self.batch("ROLLBACK TO SAVEPOINT timeline").await?;
+                self.batch("ROLLBACK TO SAVEPOINT question").await?;
                 Ok(None)
             }
         }

@@ -70,9 +70,11 @@ impl Poller {
             let version = version.try_get(0).map_err(|e| Failure::of_query(&e))?;
             self.published.reads_from(version, opening.position.standby);
         }
+        let age = session.snapshot_age(&opening).await?;
         session.end().await?;
         self.session = Some(session);
 
+        self.metrics.snapshot_age(age);
         let at = moment(&opening);
         let gap_watch = self.gap_watch();
         let mut more = Vec::new();
@@ -84,6 +86,7 @@ impl Poller {
             let result = answer.and_then(|answer| tracked.take(answer, at, gap_watch));
             match &result {
                 Ok(applied) => {
+                    tracked.read_at = opening.clock;
                     tracked.adapt(took, self.chunk, applied.more);
                     self.announcer.applied(&tracked.source, applied);
                     if applied.more {

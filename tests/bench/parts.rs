@@ -121,7 +121,7 @@ fn gzip(bencher: Bencher<'_, '_>, repositories: i64) {
 fn state_file(bencher: Bencher<'_, '_>, repositories: i64) {
     let source = source();
     let ledger = Arc::new(ledger(&source, repositories));
-    let saved = Saved { fingerprint: Fingerprint::of(&source).into(), ledger };
+    let saved = Saved { fingerprint: Fingerprint::of(&source).into(), ledger, read_at: 0.0 };
     let state = State { sources: [(source.name.clone(), saved)].into(), ..State::default() };
     let folder = tempfile::tempdir().expect("a folder");
     let file = StateFile::lock(&folder.path().join("state")).expect("its lock");
