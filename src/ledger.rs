@@ -252,7 +252,7 @@ impl Ledger {
     ) -> Result<Applied, ApplyError> {
         let rows = checked_rows(plan, &groups)?;
         let more_found = watched.is_some_and(|(sighting, _)| sighting.found.len() > plan.limit);
-        let mut applied = Applied { more: plan.is_cut(&rows) || more_found, ..Applied::default() };
+        let mut applied = Applied { more: plan.is_cut(&rows) || more_found || plan.is_partial, ..Applied::default() };
         if let Some((sighting, seen)) = watched {
             self.frontier.looked(sighting, at);
             self.open_rows.clear();
@@ -262,6 +262,7 @@ impl Ledger {
             }
         }
         let retired = self.frontier.take(&rows, at);
+        self.frontier.skip(&plan.failing, at);
         let may_be_known: Vec<_> = plan.ranges.iter().filter(|range| range.2.is_some()).collect();
         let mut counted: Vec<(i64, Mark)> = Vec::new();
         for group in groups {

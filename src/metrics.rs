@@ -32,6 +32,7 @@ pub struct Metrics {
     source_up: IntGaugeVec,
     source_last_success: GaugeVec,
     rejected: IntCounterVec,
+    failed_rows: IntCounterVec,
     series: IntGaugeVec,
     overflowed: IntCounterVec,
     rows: IntCounterVec,
@@ -98,6 +99,13 @@ impl Metrics {
                 IntCounterVec::new(
                     opts("rejected_values_total", "Values left out because they are no number or out of bounds."),
                     &["source", "column"],
+                ),
+            ),
+            failed_rows: own(
+                &registry,
+                IntCounterVec::new(
+                    opts("failed_rows_total", "Rows on which the SELECT raised an error: left out, and tried again."),
+                    &["source"],
                 ),
             ),
             series: own(
@@ -176,6 +184,7 @@ impl Metrics {
         }
         for source in sources {
             metrics.source_up.with_label_values(&[&source.name]);
+            metrics.rows_failed(source, 0);
             metrics.of(source, &Ledger::new(source.shape(1)));
         }
         metrics
@@ -257,6 +266,12 @@ impl Metrics {
         if read {
             self.source_last_success.with_label_values(&[&source.name]).set(now);
         }
+        self.changed();
+    }
+
+    /// Counts rows on which the SELECT of a source raised for the first time.
+    pub fn rows_failed(&self, source: &Source, rows: usize) {
+        self.failed_rows.with_label_values(&[&source.name]).inc_by(rows as u64);
         self.changed();
     }
 

@@ -5,6 +5,7 @@
 //! sources; save the state; publish. Failures leave the last pages where they are, until they are stale.
 
 mod announce;
+pub mod failing;
 mod keep;
 mod read;
 
@@ -25,6 +26,7 @@ use crate::published::{Page, Published, Served};
 use crate::source::Source;
 use crate::state::Fingerprint;
 use announce::Announcer;
+use failing::Failing;
 use keep::Keeper;
 pub use read::is_other;
 
@@ -51,6 +53,8 @@ pub struct Tracked {
     /// The numbers of the page before last and the last one, and whether they were in a response.
     shown: [Option<(u64, Arc<Served>)>; 2],
     limit: usize,
+    /// Rows that cannot be read.
+    failing: Failing,
     /// The database's clock when it was last read, in seconds since the epoch.
     read_at: f64,
 }
@@ -93,6 +97,7 @@ impl Poller {
             page: None,
             shown: [None, None],
             limit: FIRST_LIMIT,
+            failing: Failing::default(),
             read_at: 0.0,
         });
         Self {

@@ -14,7 +14,7 @@ use super::address::Server;
 use super::definition;
 use super::failure::{Failure, Reason};
 use crate::ledger::decimal::Decimal;
-use crate::ledger::frontier::ReadPlan;
+use crate::ledger::frontier::{Range, ReadPlan};
 use crate::ledger::identity::{Evidence, Mark, Stamp};
 use crate::ledger::{ApplyError, Group, Seen, cut};
 use crate::source::Source;
@@ -413,6 +413,20 @@ impl Session {
         self.prepared.get(&source.name).map_or(1, |prepared| prepared.relations.len() as u64)
     }
 
+    /// The ids in ranges, at most `limit` of each, each as a range of its own, in order; inside [`Session::part`].
+    pub async fn ids(&self, source: &Source, ranges: &[Range], limit: usize) -> Result<Vec<Range>, Failure> {
+        let (lo, hi, until) = arrays(ranges);
+        let parameters =
+            [(&lo as _, Type::INT8_ARRAY), (&hi as _, Type::INT8_ARRAY), (&until as _, Type::FLOAT8_ARRAY)];
+        let rows = self.rows(&sql::ids(source, limit), &parameters).await;
+        let rows = rows.map_err(|failure| in_file(source, None, failure))?;
+        let id = |row: &Row| Ok((row.try_get(0)?, row.try_get(0)?, row.try_get(1)?));
+        let ids = rows.iter().map(id).collect::<Result<Vec<Range>, tokio_postgres::Error>>();
+        let mut ids = ids.map_err(|e| Failure::new(Reason::Decode, format!("{}: {e}", source.name)))?;
+        ids.sort_unstable_by_key(|id| id.0);
+        Ok(ids)
+    }
+
     fn prepared(&self, source: &Source) -> Result<&Prepared, Failure> {
         let missing = || Failure::new(Reason::Decode, format!("{} was not prepared", source.name));
         self.prepared.get(&source.name).ok_or_else(missing)
@@ -452,9 +466,7 @@ impl Session {
 
     /// Runs the statement of a poll; inside a transaction.
     pub async fn answer(&self, source: &Source, columns: &Columns, plan: &ReadPlan) -> Result<Vec<Group>, Failure> {
-        let lo: Vec<i64> = plan.ranges.iter().map(|range| range.0).collect();
-        let hi: Vec<i64> = plan.ranges.iter().map(|range| range.1).collect();
-        let until: Vec<Option<f64>> = plan.ranges.iter().map(|range| range.2).collect();
+        let (lo, hi, until) = arrays(&plan.ranges);
         let statement = sql::poll(source, columns, plan);
         let parameters: [Parameter<'_>; 3] =
             [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY), (&until, Type::FLOAT8_ARRAY)];
@@ -513,6 +525,12 @@ impl Session {
         let types = types.iter().map(definition::column).collect::<Result<Vec<_>, _>>()?;
         Ok(names.into_iter().cloned().zip(types).collect())
     }
+}
+
+/// The parameters for ranges: first ids, last ids, and times.
+fn arrays(ranges: &[Range]) -> (Vec<i64>, Vec<i64>, Vec<Option<f64>>) {
+    let (lo, hi) = ranges.iter().map(|range| (range.0, range.1)).unzip();
+    (lo, hi, ranges.iter().map(|range| range.2).collect())
 }
 
 /// Says where in the SQL file an error is, when the server says where in the statement.

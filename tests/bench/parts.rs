@@ -84,7 +84,7 @@ fn statement(bencher: Bencher<'_, '_>, gaps: i64) {
     let column = |name: &str| Column { kind: kind(name), type_name: String::new() };
     let columns: Columns = source.columns().into_keys().map(|name| (name.to_owned(), column(name))).collect();
     let ranges = (0..gaps).map(|i| (i * 10, i * 10 + 3, None)).collect();
-    let plan = ReadPlan { ranges, limit: 20_000 };
+    let plan = ReadPlan { ranges, limit: 20_000, ..ReadPlan::default() };
     bencher.bench(|| sql::poll(&source, &columns, &plan));
 }
 
