@@ -322,7 +322,7 @@ mod tests {
         assert!(frontier.missing().contains(4) && !frontier.is_counted(4) && frontier.high() == Some(4));
         frontier.take(&[(6, true)], at(0));
         frontier.skip(&[5, 8, 9], at(0));
-        assert_eq!(frontier.uncounted(), [(i64::MIN, 5), (7, 9)]);
+        assert_eq!(frontier.uncounted(), [(i64::MIN, 4), (5, 5), (7, 9)]);
         assert_eq!(frontier.plan(&[], 10).ranges, [(10, i64::MAX, None)]);
     }
 
