@@ -16,6 +16,7 @@ pub use report::{Clock, Line, Report};
 use crate::config::Settings;
 use crate::db::{Failure, Opening, Reason, Session, definition};
 use crate::ledger::frontier::ReadPlan;
+use crate::poll::failing;
 use crate::source::Source;
 use crate::sql;
 
@@ -139,8 +140,19 @@ async fn try_source(
         }
     };
     let read = ReadPlan::above(above, SAMPLE as usize);
-    let groups = session.answer(source, &columns, &read).await?;
-    let mut sample = sample::of_groups(source, &read, groups, settings.series.limit)?;
+    session.batch("SAVEPOINT source").await?;
+    let (known, limit) = (&columns, read.limit);
+    let some =
+        |ranges| async move { session.answer(source, known, &ReadPlan { ranges, limit, ..ReadPlan::default() }).await };
+    let part = failing::read(session, source, &read.ranges, read.limit, some).await?;
+    if let Some(failure) = part.failure {
+        let ids: Vec<String> = part.failing.iter().map(i64::to_string).collect();
+        let (ids, more) = (ids.join(", "), if part.is_partial { " and others" } else { "" });
+        let what =
+            format!("{failure}: rows on which the SELECT raises are left out, of the newest those with id {ids}{more}");
+        return Ok(vec![format!("{what}\n-> correct the SELECT, so that it gives NULL for them, or correct the rows")]);
+    }
+    let mut sample = sample::of_groups(source, &read, part.rows, settings.series.limit)?;
     let Some(lowest) = lowest else { return Ok(Vec::new()) };
     sample.rejected = sample::rejected(session, source, &columns, lowest).await?;
     let plan = plan::plan(session, source, &columns, &read).await?;

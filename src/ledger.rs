@@ -99,7 +99,7 @@ pub struct Seen {
 }
 
 /// Rows seen and not done.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OpenRows {
     /// How many.
     pub rows: u64,
@@ -175,7 +175,7 @@ pub struct Ledger {
     #[serde(with = "totals::pairs")]
     floor: Sets,
     /// Rows seen and not done, by the labels of gauges of open rows.
-    #[serde(skip)]
+    #[serde(default, with = "totals::pairs")]
     open_rows: BTreeMap<Labels, OpenRows>,
     /// The combinations of the other labels that some set has.
     #[serde(skip)]
@@ -276,7 +276,7 @@ impl Ledger {
     ) -> Result<Applied, ApplyError> {
         let rows = checked_rows(plan, &groups)?;
         let more_found = watched.is_some_and(|(sighting, _)| sighting.found.len() > plan.limit);
-        let mut applied = Applied { more: plan.is_cut(&rows) || more_found, ..Applied::default() };
+        let mut applied = Applied { more: plan.is_cut(&rows) || more_found || plan.is_partial, ..Applied::default() };
         if let Some((sighting, seen)) = watched {
             self.frontier.looked(sighting, at);
             self.open_rows.clear();
@@ -289,6 +289,7 @@ impl Ledger {
             }
         }
         let retired = self.frontier.take(&rows, at);
+        self.frontier.skip(&plan.failing, at);
         let may_be_known: Vec<_> = plan.ranges.iter().filter(|range| range.2.is_some()).collect();
         let mut counted: Vec<(i64, Mark)> = Vec::new();
         for group in groups {

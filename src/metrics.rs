@@ -27,10 +27,12 @@ pub struct Metrics {
     poll_failures: IntCounterVec,
     last_poll_duration: Gauge,
     last_success: Gauge,
+    snapshot_age: Gauge,
     web_config_reloaded: IntGauge,
     source_up: IntGaugeVec,
     source_last_success: GaugeVec,
     rejected: IntCounterVec,
+    failed_rows: IntCounterVec,
     series: IntGaugeVec,
     overflowed: IntCounterVec,
     rows: IntCounterVec,
@@ -41,6 +43,7 @@ pub struct Metrics {
     uncertain: IntCounterVec,
     state_up: IntGauge,
     state_failures: IntCounter,
+    state_save_duration: Gauge,
 }
 
 impl Metrics {
@@ -48,7 +51,10 @@ impl Metrics {
     pub fn new(sources: &[Source]) -> Self {
         let registry = Registry::new();
         let metrics = Self {
-            up: own(&registry, IntGauge::with_opts(opts("up", "Whether the last poll read every source."))),
+            up: own(
+                &registry,
+                IntGauge::with_opts(opts("up", "Whether the last poll that should have ended read every source.")),
+            ),
             polls: own(&registry, IntCounter::with_opts(opts("polls_total", "Polls begun."))),
             poll_failures: own(
                 &registry,
@@ -64,6 +70,14 @@ impl Metrics {
             last_success: own(
                 &registry,
                 Gauge::with_opts(opts("last_success_timestamp_seconds", "When the last successful poll ended.")),
+            ),
+            snapshot_age: own(
+                &registry,
+                Gauge::with_opts(opts(
+                    "snapshot_age_seconds",
+                    "How far the last snapshot lagged behind the primary: on a standby that has more to replay, the age of \
+                     the newest replayed commit; NaN when that is not known.",
+                )),
             ),
             web_config_reloaded: unregistered(IntGauge::with_opts(opts(
                 "web_config_last_reload_successful",
@@ -85,6 +99,13 @@ impl Metrics {
                 IntCounterVec::new(
                     opts("rejected_values_total", "Values left out because they are no number or out of bounds."),
                     &["source", "column"],
+                ),
+            ),
+            failed_rows: own(
+                &registry,
+                IntCounterVec::new(
+                    opts("failed_rows_total", "Rows on which the SELECT raised an error: left out, and tried again."),
+                    &["source"],
                 ),
             ),
             series: own(
@@ -145,6 +166,10 @@ impl Metrics {
                 "state_save_failures_total",
                 "Failures to save the state.",
             ))),
+            state_save_duration: unregistered(Gauge::with_opts(opts(
+                "state_save_duration_seconds",
+                "How long the last attempt to save the state took.",
+            ))),
             version: Arc::default(),
             registry,
         };
@@ -159,6 +184,7 @@ impl Metrics {
         }
         for source in sources {
             metrics.source_up.with_label_values(&[&source.name]);
+            metrics.rows_failed(source, 0);
             metrics.of(source, &Ledger::new(source.shape(1)));
         }
         metrics
@@ -189,6 +215,18 @@ impl Metrics {
         self.changed();
     }
 
+    /// Notes that a poll has not ended when it should have.
+    pub fn poll_is_overdue(&self) {
+        self.up.set(0);
+        self.changed();
+    }
+
+    /// Notes how far the last snapshot lagged behind the primary, in seconds; none when the server does not tell.
+    pub fn snapshot_age(&self, age: Option<f64>) {
+        self.snapshot_age.set(age.unwrap_or(f64::NAN));
+        self.changed();
+    }
+
     /// Notes whether the web configuration in force is the one in its file.
     pub fn web_config(&self, good: bool) {
         self.web_config_reloaded.set(i64::from(good));
@@ -204,11 +242,13 @@ impl Metrics {
     pub fn keeps_state(&self) {
         register(&self.registry, self.state_up.clone());
         register(&self.registry, self.state_failures.clone());
+        register(&self.registry, self.state_save_duration.clone());
         self.changed();
     }
 
-    /// Notes whether the state was saved.
-    pub fn saved(&self, saved: bool) {
+    /// Notes whether the state was saved, and how long that took.
+    pub fn saved(&self, saved: bool, took: Duration) {
+        self.state_save_duration.set(took.as_secs_f64());
         self.state_up.set(i64::from(saved));
         self.state_failures.inc_by(u64::from(!saved));
         self.changed();
@@ -227,6 +267,18 @@ impl Metrics {
             self.source_last_success.with_label_values(&[&source.name]).set(now);
         }
         self.changed();
+    }
+
+    /// Counts rows on which the SELECT of a source raised for the first time.
+    pub fn rows_failed(&self, source: &Source, rows: usize) {
+        self.failed_rows.with_label_values(&[&source.name]).inc_by(rows as u64);
+        self.changed();
+    }
+
+    /// Takes over what the state knows of a source, which was read at `read_at` in seconds since the epoch.
+    pub fn resumed(&self, source: &Source, ledger: &Ledger, read_at: f64) {
+        self.source_last_success.with_label_values(&[&source.name]).set(read_at);
+        self.of(source, ledger);
     }
 
     /// Takes over what the ledger knows. Its numbers only grow, as counters must.

@@ -5,9 +5,11 @@
 //! sources; save the state; publish. Failures leave the last pages where they are, until they are stale.
 
 mod announce;
+pub mod failing;
 mod keep;
 mod read;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,6 +26,7 @@ use crate::published::{Page, Published, Served};
 use crate::source::Source;
 use crate::state::Fingerprint;
 use announce::Announcer;
+use failing::Failing;
 use keep::Keeper;
 pub use read::is_other;
 
@@ -50,6 +53,10 @@ pub struct Tracked {
     /// The numbers of the page before last and the last one, and whether they were in a response.
     shown: [Option<(u64, Arc<Served>)>; 2],
     limit: usize,
+    /// Rows that cannot be read.
+    failing: Failing,
+    /// The database's clock when it was last read, in seconds since the epoch.
+    read_at: f64,
 }
 
 /// Everything that a poll changes.
@@ -58,6 +65,8 @@ pub struct Poller {
     target: Target,
     poll: crate::config::Poll,
     birth_hold: Duration,
+    /// A poll should have ended after this.
+    patience: Duration,
     chunk: Duration,
     created: bool,
     /// The sources and their ledgers.
@@ -88,12 +97,15 @@ impl Poller {
             page: None,
             shown: [None, None],
             limit: FIRST_LIMIT,
+            failing: Failing::default(),
+            read_at: 0.0,
         });
         Self {
             tracked: tracked.collect(),
             target: settings.target.clone(),
             poll: settings.poll.clone(),
             birth_hold: settings.series.birth_hold,
+            patience: settings.poll.interval.max(settings.target.timeouts().connect),
             chunk: CHUNK.min(settings.target.timeouts().statement / 10),
             created: settings.web.openmetrics_created,
             session: None,
@@ -119,8 +131,15 @@ impl Poller {
         let mut backoff = Backoff::new(self.poll.interval);
         loop {
             let started = Instant::now();
+            let (metrics, patience) = (self.metrics.clone(), self.patience);
+            let overrun = async {
+                tokio::time::sleep(patience).await;
+                metrics.poll_is_overdue();
+                std::future::pending::<Infallible>().await
+            };
             let result = tokio::select! {
                 result = self.poll() => result,
+                never = overrun => match never {},
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             let next = match result {
@@ -209,12 +228,9 @@ impl Poller {
         // One moment for all, so that all go stale at once.
         let read_at = Instant::now();
         for (tracked, _) in self.tracked.iter_mut().zip(read).filter(|(_, read)| **read) {
-            let Tracked { source, ledger, page, shown, .. } = tracked;
-            Arc::make_mut(ledger).shown(self.number);
-            let new = Page::new(source.clone(), ledger.clone(), self.created, read_at, self.poll.stale_after);
-            self.published.prepare(&new, page.as_deref()).await;
-            *shown = [shown[1].take(), Some((self.number, new.served.clone()))];
-            *page = Some(new);
+            let last = tracked.page.take();
+            let new = tracked.next_page(self.number, self.created, read_at, self.poll.stale_after);
+            self.published.prepare(&new, last.as_deref()).await;
         }
         let pages = self.tracked.iter().filter_map(|t| t.page.clone()).collect();
         self.published.publish(pages, || {
@@ -225,6 +241,16 @@ impl Poller {
                 }
             }
         });
+    }
+}
+
+impl Tracked {
+    /// The page with this number, which is kept as the last one.
+    fn next_page(&mut self, number: u64, created: bool, read_at: Instant, lifetime: Duration) -> Arc<Page> {
+        Arc::make_mut(&mut self.ledger).shown(number);
+        let page = Page::new(self.source.clone(), self.ledger.clone(), created, read_at, lifetime);
+        self.shown = [self.shown[1].take(), Some((number, page.served.clone()))];
+        self.page.insert(page).clone()
     }
 }
 

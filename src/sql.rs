@@ -239,6 +239,17 @@ pub fn witnesses(source: &Source) -> String {
     )
 }
 
+/// The ids of the ranges `$1` to `$2` (inclusive, at most `limit` of each) with what `$3` says of their range; nothing else
+/// of the rows is computed.
+pub fn ids(source: &Source, limit: usize) -> String {
+    format!(
+        "SELECT execution.id::int8, range.until\nFROM unnest($1::int8[], $2::int8[], $3::float8[]) AS range (lo, hi, until)\n\
+         CROSS JOIN LATERAL (\n  SELECT execution.id FROM (\n{}\n  ) AS execution\n  \
+         WHERE execution.id BETWEEN range.lo AND range.hi\n  ORDER BY execution.id\n  LIMIT {limit}\n) AS execution",
+        source.sql,
+    )
+}
+
 /// Locks what the SELECT reads, against changes of the tables themselves, without reading it.
 pub fn locks(source: &Source) -> String {
     format!("SELECT FROM (\n{}\n) AS execution LIMIT 0", source.sql)

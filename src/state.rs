@@ -48,6 +48,9 @@ pub struct Saved {
     pub fingerprint: Arc<Fingerprint>,
     /// What had been counted.
     pub ledger: Arc<Ledger>,
+    /// The database's clock when it was read, in seconds since the epoch; 0 if that was not saved.
+    #[serde(default)]
+    pub read_at: f64,
 }
 
 /// The meaning of a ledger's numbers: as long as it is the same, the numbers go on.
@@ -61,6 +64,9 @@ pub struct Fingerprint {
     sums: Vec<String>,
     /// The meaning of each of [`Source::values`].
     values: Vec<String>,
+    /// The labels of gauges of open rows.
+    #[serde(default)]
+    open: Vec<String>,
 }
 
 impl Fingerprint {
@@ -85,6 +91,7 @@ impl Fingerprint {
             counts,
             sums,
             values: source.values.iter().map(|v| format!("{v:?}")).collect(),
+            open: source.open_labels().into_iter().map(str::to_owned).collect(),
         }
     }
 }
@@ -127,6 +134,13 @@ impl Saved {
         let mut ledger = ledger.resume(shape);
         ledger.recount(fresh);
         Resumed::Partly(ledger)
+    }
+
+    /// The database's clock when the numbers of a definition were read that can be published as they are saved, in
+    /// seconds since the epoch; 0 for never.
+    pub fn published_at(&self, definition: &Fingerprint) -> f64 {
+        // Open rows are read anew at each poll, so that nothing else depends on their labels.
+        if self.fingerprint.open == definition.open { self.read_at } else { 0.0 }
     }
 
     /// Whether every combination of labels has as many numbers as the definition that they were saved with.
@@ -207,8 +221,11 @@ mod tests {
 
     fn state() -> State {
         let source = &Source::shipped().unwrap()[0];
-        let saved =
-            Saved { fingerprint: Arc::new(Fingerprint::of(source)), ledger: Arc::new(Ledger::new(source.shape(10))) };
+        let saved = Saved {
+            fingerprint: Arc::new(Fingerprint::of(source)),
+            ledger: Arc::new(Ledger::new(source.shape(10))),
+            read_at: 1.5,
+        };
         State { sources: [(source.name.clone(), saved)].into(), read_at: 1.5, ..State::default() }
     }
 
@@ -246,6 +263,7 @@ mod tests {
             let saved = |rows: u32| Saved {
                 fingerprint: Arc::new(Fingerprint { rows, ..Fingerprint::of(source) }),
                 ledger: Arc::new(Ledger::new(source.shape(10))),
+                read_at: 0.0,
             };
             assert!(matches!(saved(rows).resume(source, source.shape(10)), Resumed::Whole(_)), "{}", source.name);
             assert!(matches!(saved(rows + 1).resume(source, source.shape(10)), Resumed::Nothing(_)));

@@ -14,7 +14,7 @@ use super::address::Server;
 use super::definition;
 use super::failure::{Failure, Reason};
 use crate::ledger::decimal::Decimal;
-use crate::ledger::frontier::ReadPlan;
+use crate::ledger::frontier::{Range, ReadPlan};
 use crate::ledger::identity::{Evidence, Mark, Stamp};
 use crate::ledger::{ApplyError, Group, Seen, cut};
 use crate::source::Source;
@@ -207,17 +207,35 @@ impl Session {
         if standby {
             return Ok(None);
         }
-        self.batch("SAVEPOINT timeline").await?;
-        let statement = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)";
-        match self.text(statement).await {
-            Ok(rows) => {
-                self.batch("RELEASE SAVEPOINT timeline").await?;
-                let text = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
-                Ok(i64::from_str_radix(text, 16).ok())
-            }
+        let timeline = self.told("SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)").await?;
+        Ok(timeline.and_then(|text| i64::from_str_radix(&text, 16).ok()))
+    }
+
+    /// How far the snapshot lags behind the primary, in seconds, as far as the server knows; inside a transaction that
+    /// began with `opening`.
+    ///
+    /// A standby that follows its primary and has replayed all that it was sent lags behind nothing, however long ago the
+    /// newest commit was.
+    pub async fn snapshot_age(&self, opening: &Opening) -> Result<Option<f64>, Failure> {
+        if !opening.position.standby {
+            return Ok(Some(0.0));
+        }
+        let age = self.told(
+            "SELECT CASE WHEN pg_is_in_recovery() AND (pg_is_wal_replay_paused() \
+             OR pg_last_wal_replay_lsn() IS DISTINCT FROM pg_last_wal_receive_lsn() \
+             OR NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid IS NOT NULL)) \
+             THEN greatest(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0) ELSE 0 END",
+        );
+        Ok(age.await?.and_then(|text| text.parse().ok()))
+    }
+
+    /// What the server says to a question that it may refuse to answer; inside a transaction.
+    async fn told(&self, question: &str) -> Result<Option<String>, Failure> {
+        match self.text(&format!("SAVEPOINT question; {question}; RELEASE SAVEPOINT question")).await {
+            Ok(rows) => Ok(rows.first().and_then(|row| row.get(0)).map(str::to_owned)),
             Err(failure) if failure.connection_lost => Err(failure),
             Err(_) => {
-                self.batch("ROLLBACK TO SAVEPOINT timeline").await?;
+                self.batch("ROLLBACK TO SAVEPOINT question").await?;
                 Ok(None)
             }
         }
@@ -400,6 +418,20 @@ impl Session {
         self.prepared.get(&source.name).map_or(1, |prepared| prepared.relations.len() as u64)
     }
 
+    /// The ids in ranges, at most `limit` of each, each as a range of its own, in order; inside [`Session::part`].
+    pub async fn ids(&self, source: &Source, ranges: &[Range], limit: usize) -> Result<Vec<Range>, Failure> {
+        let (lo, hi, until) = arrays(ranges);
+        let parameters =
+            [(&lo as _, Type::INT8_ARRAY), (&hi as _, Type::INT8_ARRAY), (&until as _, Type::FLOAT8_ARRAY)];
+        let rows = self.rows(&sql::ids(source, limit), &parameters).await;
+        let rows = rows.map_err(|failure| in_file(source, None, failure))?;
+        let id = |row: &Row| Ok((row.try_get(0)?, row.try_get(0)?, row.try_get(1)?));
+        let ids = rows.iter().map(id).collect::<Result<Vec<Range>, tokio_postgres::Error>>();
+        let mut ids = ids.map_err(|e| Failure::new(Reason::Decode, format!("{}: {e}", source.name)))?;
+        ids.sort_unstable_by_key(|id| id.0);
+        Ok(ids)
+    }
+
     fn prepared(&self, source: &Source) -> Result<&Prepared, Failure> {
         let missing = || Failure::new(Reason::Decode, format!("{} was not prepared", source.name));
         self.prepared.get(&source.name).ok_or_else(missing)
@@ -439,9 +471,7 @@ impl Session {
 
     /// Runs the statement of a poll; inside a transaction.
     pub async fn answer(&self, source: &Source, columns: &Columns, plan: &ReadPlan) -> Result<Vec<Group>, Failure> {
-        let lo: Vec<i64> = plan.ranges.iter().map(|range| range.0).collect();
-        let hi: Vec<i64> = plan.ranges.iter().map(|range| range.1).collect();
-        let until: Vec<Option<f64>> = plan.ranges.iter().map(|range| range.2).collect();
+        let (lo, hi, until) = arrays(&plan.ranges);
         let statement = sql::poll(source, columns, plan);
         let parameters: [Parameter<'_>; 3] =
             [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY), (&until, Type::FLOAT8_ARRAY)];
@@ -500,6 +530,12 @@ impl Session {
         let types = types.iter().map(definition::column).collect::<Result<Vec<_>, _>>()?;
         Ok(names.into_iter().cloned().zip(types).collect())
     }
+}
+
+/// The parameters for ranges: first ids, last ids, and times.
+fn arrays(ranges: &[Range]) -> (Vec<i64>, Vec<i64>, Vec<Option<f64>>) {
+    let (lo, hi) = ranges.iter().map(|range| (range.0, range.1)).unzip();
+    (lo, hi, ranges.iter().map(|range| range.2).collect())
 }
 
 /// Says where in the SQL file an error is, when the server says where in the statement.

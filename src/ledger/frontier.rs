@@ -60,13 +60,17 @@ pub struct ReadPlan {
     pub ranges: Vec<Range>,
     /// At most so many rows are read of each range.
     pub limit: usize,
+    /// Rows that could not be read, in order: the answer lacks them.
+    pub failing: Vec<i64>,
+    /// True if the answer ends early.
+    pub is_partial: bool,
 }
 
 impl ReadPlan {
     /// A plan for all rows above an id, or for all there are.
     pub fn above(high: Option<i64>, limit: usize) -> Self {
         let tail = high.map_or(Some(i64::MIN), |high| high.checked_add(1));
-        Self { ranges: tail.map(|lo| (lo, i64::MAX, None)).into_iter().collect(), limit }
+        Self { ranges: tail.map(|lo| (lo, i64::MAX, None)).into_iter().collect(), limit, ..Self::default() }
     }
 
     /// Whether a range came back full (`rows` are in order of their ids), so that there may be more.
@@ -148,13 +152,14 @@ impl Frontier {
             }
         }
         ranges.extend(ReadPlan::above(self.high, limit).ranges);
-        ReadPlan { ranges, limit }
+        ReadPlan { ranges, limit, ..ReadPlan::default() }
     }
 
     /// A plan for every row that is not counted, in one go.
     pub fn plan_all(&self, limit: usize) -> ReadPlan {
         let uncounted = self.uncounted().into_iter().map(|(lo, hi)| (lo, hi, None));
-        ReadPlan { ranges: uncounted.chain(ReadPlan::above(self.high, limit).ranges).collect(), limit }
+        let ranges = uncounted.chain(ReadPlan::above(self.high, limit).ranges).collect();
+        ReadPlan { ranges, limit, ..ReadPlan::default() }
     }
 
     /// Takes what a watch showed: open ids that are not there are missing from now on.
@@ -190,6 +195,18 @@ impl Frontier {
         }
         self.missing.add(skipped, at);
         retired
+    }
+
+    /// Passes rows that are there and cannot be read: they are missing from now on.
+    pub fn skip(&mut self, ids: &[i64], at: Moment) {
+        let mut missing = IdSet::default();
+        for &id in ids.iter().filter(|&&id| self.high.is_none_or(|high| id > high)) {
+            missing.insert_range(self.high.map_or(i64::MIN, |high| high.saturating_add(1)), id);
+        }
+        if let Some(&last) = ids.last().filter(|&&id| self.high.is_none_or(|high| id > high)) {
+            self.high = Some(last);
+        }
+        self.missing.add(missing, at);
     }
 
     /// Lets time pass.
@@ -296,6 +313,17 @@ mod tests {
         assert_eq!(sighting.found, [1, 2], "3 has been counted");
         assert_eq!(frontier.plan(&sighting.found, 10).ranges, [(1, 2, None), (4, i64::MAX, None)]);
         assert_eq!(frontier.sort(&watch, vec![(1, true), (1, true)]), Err(1));
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_a_gap_also_at_the_end() {
+        let mut frontier = Frontier::default();
+        frontier.skip(&[4], at(0));
+        assert!(frontier.missing().contains(4) && !frontier.is_counted(4) && frontier.high() == Some(4));
+        frontier.take(&[(6, true)], at(0));
+        frontier.skip(&[5, 8, 9], at(0));
+        assert_eq!(frontier.uncounted(), [(i64::MIN, 4), (5, 5), (7, 9)]);
+        assert_eq!(frontier.plan(&[], 10).ranges, [(10, i64::MAX, None)]);
     }
 
     #[test]

@@ -47,7 +47,11 @@ impl Ledger {
     /// Which counted rows to read again next, at most so many; nothing when there are none.
     pub fn plan_recount(&self, limit: usize) -> Option<ReadPlan> {
         let left = &self.recount.as_ref()?.left;
-        Some(ReadPlan { ranges: left.ranges().take(limit).map(|(lo, hi)| (lo, hi, None)).collect(), limit })
+        Some(ReadPlan {
+            ranges: left.ranges().take(limit).map(|(lo, hi)| (lo, hi, None)).collect(),
+            limit,
+            ..ReadPlan::default()
+        })
     }
 
     /// Takes their rows. On an error nothing has changed.

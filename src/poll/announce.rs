@@ -105,6 +105,20 @@ impl Announcer {
         }
     }
 
+    /// Rows on which the SELECT raises, each when that is first seen.
+    pub fn failing(&self, source: &Source, ids: &[i64], failure: Option<&Failure>) {
+        if let (false, Some(failure)) = (ids.is_empty(), failure) {
+            let Failure { reason, message, .. } = failure;
+            tracing::error!(
+                source = source.name,
+                %reason,
+                ?ids,
+                "rows are left out, on which the SELECT raises: {message}; they are tried again every few minutes"
+            );
+            detail(failure);
+        }
+    }
+
     /// A chunk of a long read was counted.
     pub fn progress(&mut self, source: &Source, ledger: &Ledger) {
         let now = Instant::now();

@@ -4,7 +4,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Poller;
+use tokio::time::{Duration, Instant};
+
+use super::{Poller, now_ms};
 use crate::state::{self, LoadError, Resumed, Saved, Saver, State, StateFile};
 
 /// The state file, and what was said about it.
@@ -61,6 +63,7 @@ impl Poller {
                 tracing::info!(source = name, "is not in the state: counting begins");
                 continue;
             };
+            let read_at = saved.published_at(&tracked.fingerprint);
             let ledger = match saved.resume(&tracked.source, tracked.ledger.shape().clone()) {
                 Resumed::Whole(ledger) => {
                     tracing::info!(source = name, rows = ledger.rows(), "goes on from the state");
@@ -78,7 +81,7 @@ impl Poller {
                     ledger
                 }
             };
-            tracked.ledger = Arc::new(ledger);
+            (tracked.ledger, tracked.read_at) = (Arc::new(ledger), read_at);
         }
         for name in state.sources.keys() {
             tracing::warn!(source = name, "is in the state and no longer defined: what was counted is forgotten");
@@ -86,6 +89,27 @@ impl Poller {
         self.position = state.position;
         self.read_at = state.read_at;
         self.identity = state.identity;
+        self.publish_resumed();
+    }
+
+    /// Publishes what the state holds, as of the time when it was read, until the database has been read. Metrics that
+    /// are still to be counted from the tables wait for that.
+    fn publish_resumed(&mut self) {
+        let now = now_ms() as f64 / 1000.0;
+        self.number += 1;
+        for tracked in &mut self.tracked {
+            // By another clock, which can be ahead.
+            let age = Duration::try_from_secs_f64((now - tracked.read_at).max(0.0)).unwrap_or(Duration::MAX);
+            if age < self.poll.stale_after
+                && tracked.ledger.is_complete()
+                && let Some(read_at) = Instant::now().checked_sub(age)
+            {
+                tracked.next_page(self.number, self.created, read_at, self.poll.stale_after);
+                self.metrics.resumed(&tracked.source, &tracked.ledger, tracked.read_at);
+            }
+        }
+        let pages = self.tracked.iter().filter_map(|t| t.page.clone()).collect();
+        self.published.publish(pages, || {});
     }
 
     /// Writes the state; when that fails, polling and serving go on.
@@ -97,6 +121,7 @@ impl Poller {
             read_at: self.read_at,
             sources: self.tracked.iter().map(|t| (t.source.name.clone(), t.saved())).collect(),
         };
+        let started = Instant::now();
         let written = keeper.saver.save(state).await;
         let path = keeper.saver.path().display();
         match written {
@@ -108,7 +133,7 @@ impl Poller {
             _ => {}
         }
         keeper.complained = written.is_err();
-        self.metrics.saved(written.is_ok());
+        self.metrics.saved(written.is_ok(), started.elapsed());
         self.published.saved(written.is_ok());
     }
 }
@@ -116,6 +141,6 @@ impl Poller {
 impl super::Tracked {
     fn saved(&self) -> Saved {
         let (fingerprint, ledger) = (self.fingerprint.clone(), self.ledger.clone());
-        Saved { fingerprint, ledger }
+        Saved { fingerprint, ledger, read_at: self.read_at }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
 
-use super::{MIN_LIMIT, Poller, Tracked};
+use super::{MIN_LIMIT, Poller, Tracked, failing};
 use crate::db::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session};
-use crate::ledger::frontier::{ReadPlan, Sighting, Watch};
+use crate::ledger::frontier::{Range, ReadPlan, Sighting};
 use crate::ledger::identity::{Evidence, Mark};
 use crate::ledger::missing::Moment;
 use crate::ledger::{Applied, ApplyError, Group, Judgement, Seen};
@@ -30,6 +30,8 @@ struct Answer {
     groups: Vec<Group>,
     watched: Option<(Sighting, Vec<Seen>)>,
     recount: Option<(ReadPlan, Vec<Group>)>,
+    /// Rows that cannot be read and could before, or are new, and why one of them cannot.
+    failing: (Vec<i64>, Option<Failure>),
     judgement: Judgement,
     /// How long it took to read the rows.
     took: Duration,
@@ -72,9 +74,11 @@ impl Poller {
             let version = version.try_get(0).map_err(|e| Failure::of_query(&e))?;
             self.published.reads_from(version, opening.position.standby);
         }
+        let age = session.snapshot_age(&opening).await?;
         session.end().await?;
         self.session = Some(session);
 
+        self.metrics.snapshot_age(age);
         let at = moment(&opening);
         let gap_watch = self.gap_watch();
         let mut more = Vec::new();
@@ -82,11 +86,14 @@ impl Poller {
             let tracked = &mut self.tracked[i];
             if let Ok(answer) = &answer {
                 self.announcer.judged(&tracked.source, answer.judgement);
+                self.announcer.failing(&tracked.source, &answer.failing.0, answer.failing.1.as_ref());
+                self.metrics.rows_failed(&tracked.source, answer.failing.0.len());
             }
             let took = answer.as_ref().map_or(Duration::ZERO, |answer| answer.took);
             let result = answer.and_then(|answer| tracked.take(answer, at, gap_watch));
             match &result {
                 Ok(applied) => {
+                    tracked.read_at = opening.clock;
                     tracked.adapt(took, self.chunk, applied.more);
                     self.announcer.applied(&tracked.source, applied);
                     if applied.more {
@@ -236,29 +243,42 @@ impl Tracked {
         session.prepare(&self.source).await?;
         // This locks the tables. The sequence comes after them: TRUNCATE … RESTART IDENTITY locks in this order too, and in
         // the other one both could wait for each other.
-        let first = session.witnesses(&self.source, &self.ledger.witnesses()).await?;
+        let first = witnesses(session, &self.source, &self.ledger.witnesses()).await?;
         let (evidence, is_rewritten) = session.evidence(&self.source, ask.opening, ask.server).await?;
         if is_rewritten && may_begin_again {
             return Ok(None);
         }
         let evidence = Evidence { xids_fell: ask.xids_fell, ..evidence };
         let judgement = self.judge(session, &first, &evidence, ask.at).await?;
+        let (mut failing, mut failure) = (Vec::new(), None);
         let watched = if ask.is_full {
             let watch = self.ledger.watch(ask.at.now, ask.gap_watch, session.tables(&self.source));
-            let seen = look(session, &self.source, &watch).await?;
+            let ranges = self.failing.cut_out(watch.ranges.clone());
+            let seen = look(session, &self.source, ranges, &mut failing, &mut failure).await?;
             Some((self.ledger.sort(&watch, &seen).map_err(|e| self.wrong(&e))?, seen))
         } else {
             None
         };
         let found = watched.as_ref().map_or(&[][..], |(sighting, _)| &sighting.found);
-        let plan = self.ledger.plan(found, self.limit);
+        let mut plan = self.ledger.plan(found, self.limit);
+        let (source, limit): (&Source, _) = (&self.source, self.limit);
+        let session = &*session;
         let started = Instant::now();
-        let groups = session.read(&self.source, &plan).await?;
+        let some =
+            |ranges| async move { session.read(source, &ReadPlan { ranges, limit, ..ReadPlan::default() }).await };
+        let part = failing::read(session, source, &plan.ranges, limit, some).await?;
+        plan.is_partial = part.is_cut || part.is_partial && !self.ledger.is_complete();
+        failing.extend(&part.failing);
+        (plan.failing, failure) = (part.failing, failure.or(part.failure));
+        let groups = part.rows;
+        let took = started.elapsed();
         let recount = match self.ledger.plan_recount(self.limit) {
             Some(plan) => Some((plan.clone(), session.read(&self.source, &plan).await?)),
             None => None,
         };
-        Ok(Some(Answer { plan, groups, watched, recount, judgement, took: started.elapsed() }))
+        let mut failing = self.failing.note(&failing);
+        failing.retain(|&id| !self.ledger.frontier().is_counted(id));
+        Ok(Some(Answer { plan, groups, watched, recount, failing: (failing, failure), judgement, took }))
     }
 
     /// Looks at rows that were counted, whether they are still the same ones; at all of them if the first ones call for
@@ -274,7 +294,7 @@ impl Tracked {
             Arc::make_mut(&mut self.ledger).observe(evidence);
             return Ok(Judgement::InPlace);
         }
-        let seen = session.witnesses(&self.source, &self.ledger.all_witnesses()).await?;
+        let seen = witnesses(session, &self.source, &self.ledger.all_witnesses()).await?;
         Ok(Arc::make_mut(&mut self.ledger).judge(evidence, &seen, at))
     }
 
@@ -307,14 +327,41 @@ impl Tracked {
     }
 }
 
+/// Counted rows that are looked at; one that cannot be read is as good as gone.
+async fn witnesses(session: &Session, source: &Source, ids: &[i64]) -> Result<BTreeMap<i64, Mark>, Failure> {
+    let some = |ranges: Vec<Range>| async move {
+        let ids: Vec<i64> = ranges.iter().map(|range| range.0).collect();
+        session.witnesses(source, &ids).await.map(|marks| marks.into_iter().collect())
+    };
+    let ranges: Vec<Range> = ids.iter().map(|&id| (id, id, None)).collect();
+    Ok(failing::read(session, source, &ranges, 2, some).await?.rows.into_iter().collect())
+}
+
 /// Looks which ids of a watch are there, in statements that each are quick.
 ///
 /// Most wide ranges hold no row or few: many of them are looked into at once, and what is in there is left for later.
-async fn look(session: &Session, source: &Source, watch: &Watch) -> Result<Vec<Seen>, Failure> {
-    let (wide, narrow): (Vec<_>, Vec<_>) = watch.ranges.iter().partition(|range| width(range) > WIDE);
+async fn look(
+    session: &Session,
+    source: &Source,
+    ranges: Vec<(i64, i64)>,
+    failing: &mut Vec<i64>,
+    failure: &mut Option<Failure>,
+) -> Result<Vec<Seen>, Failure> {
+    let mut look_into = async |ranges: &[(i64, i64)], limit| {
+        let some = |ranges: Vec<Range>| async move {
+            let ranges: Vec<_> = ranges.iter().map(|range| (range.0, range.1)).collect();
+            session.seen(source, &ranges, limit).await
+        };
+        let ranges: Vec<Range> = ranges.iter().map(|&(lo, hi)| (lo, hi, None)).collect();
+        let part = failing::read(session, source, &ranges, limit, some).await?;
+        failing.extend(part.failing);
+        *failure = failure.take().or(part.failure);
+        Ok::<_, Failure>(part.rows)
+    };
+    let (wide, narrow): (Vec<_>, Vec<_>) = ranges.iter().partition(|range| width(range) > WIDE);
     let (mut all, mut left) = (Vec::new(), VecDeque::from(narrow));
     for ranges in wide.chunks(LOOK_RANGES) {
-        let seen = session.seen(source, ranges, FEW).await?;
+        let seen = look_into(ranges, FEW).await?;
         left.extend(unread(ranges, &seen, FEW));
         all.extend(seen);
     }
@@ -327,7 +374,7 @@ async fn look(session: &Session, source: &Source, watch: &Watch) -> Result<Vec<S
             all_widths += width(&range);
             ranges.push(range);
         }
-        let seen = session.seen(source, &ranges, LOOK).await?;
+        let seen = look_into(&ranges, LOOK).await?;
         unread(&ranges, &seen, LOOK).into_iter().rev().for_each(|range| left.push_front(range));
         all.extend(seen);
     }

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{State, encode};
 
@@ -16,8 +17,10 @@ const MODE: u32 = 0o600;
 pub struct StateFile {
     /// What it was asked for, with links resolved: the link stays, the file behind it is replaced.
     path: PathBuf,
-    /// Locked until it is closed; none when the folder cannot be written to, which saving will report.
+    /// Locked until it is closed; none where that cannot be done.
     _lock: Option<File>,
+    /// True once it was said that the file system cannot write through to the disk.
+    is_unsynced: AtomicBool,
 }
 
 impl StateFile {
@@ -25,8 +28,13 @@ impl StateFile {
     pub fn lock(path: &Path) -> io::Result<Self> {
         let path = &resolved(path)?;
         let folder = folder(path);
-        if !folder.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no folder {}", folder.display())));
+        match fs::metadata(folder) {
+            Ok(found) if found.is_dir() => {}
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(explained("look into", folder, e)),
+            _ => {
+                let message = format!("there is no folder {}: make it, or name another one", folder.display());
+                return Err(io::Error::new(io::ErrorKind::NotFound, message));
+            }
         }
         if is_shared(folder) {
             tracing::warn!(
@@ -42,14 +50,13 @@ impl StateFile {
                     let message = "another rsolv-exporter uses it: give each a state.file of its own";
                     return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
                 }
-                Err(TryLockError::Error(e)) => return Err(e),
+                Err(TryLockError::Error(e)) => without_lock(&lock, &e),
             },
-            Err(e) => {
-                tracing::warn!(path = %lock.display(), "the state cannot be locked: {e}");
-                None
-            }
+            // Nothing can be made there: saving will tell, and nobody else can save either.
+            Err(_) if fs::symlink_metadata(&lock).is_err() => None,
+            Err(e) => without_lock(&lock, &e),
         };
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: lock, is_unsynced: AtomicBool::default() })
     }
 
     /// Where it is.
@@ -72,12 +79,28 @@ impl StateFile {
     /// Makes the file that saving begins with, and takes it away again.
     pub fn try_to_write(&self) -> io::Result<()> {
         let temporary = self.temporary();
-        create_anew(&temporary)?;
-        fs::remove_file(temporary)
+        create_anew(&temporary).and_then(|_| fs::remove_file(&temporary)).map_err(|e| explained("write", &temporary, e))
     }
 
     fn temporary(&self) -> PathBuf {
         PathBuf::from(format!("{}.new", self.path.display()))
+    }
+
+    /// Writes through to the disk. Some network and FUSE file systems cannot, for folders or at all: what was written there
+    /// counts as saved.
+    fn sync(&self, file: &File) -> io::Result<()> {
+        match file.sync_all() {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS)) => {
+                if !self.is_unsynced.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        path = %self.path.display(),
+                        "the file system of the state does not support fsync ({e}): a power cut can lose the last state saved"
+                    );
+                }
+                Ok(())
+            }
+            synced => synced,
+        }
     }
 
     /// Replaces what is saved.
@@ -85,12 +108,13 @@ impl StateFile {
         let (head, json) = encode(state)?;
         let temporary = self.temporary();
         let written = (|| {
-            let mut file = create_anew(&temporary)?;
-            file.write_all(head.as_bytes())?;
-            file.write_all(&json)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &self.path)?;
-            File::open(folder(&self.path))?.sync_all()
+            let folder = folder(&self.path);
+            let to_write = |e| explained("write", &temporary, e);
+            let mut file = create_anew(&temporary).map_err(to_write)?;
+            file.write_all(head.as_bytes()).and_then(|()| file.write_all(&json)).map_err(to_write)?;
+            self.sync(&file).map_err(to_write)?;
+            fs::rename(&temporary, &self.path).map_err(|e| explained("replace", &self.path, e))?;
+            File::open(folder).and_then(|folder| self.sync(&folder)).map_err(|e| explained("sync", folder, e))
         })();
         if written.is_err() {
             // Half a file would take the room that the next attempt needs; when it is not there, all the better.
@@ -98,6 +122,34 @@ impl StateFile {
         }
         written
     }
+}
+
+/// Goes on without a lock.
+fn without_lock(lock: &Path, e: &io::Error) -> Option<File> {
+    tracing::warn!(
+        path = %lock.display(),
+        "the state cannot be locked: {e}; a second rsolv-exporter with this state.file would not be noticed, and each would \
+         replace what the other has counted: see to it that there is one"
+    );
+    None
+}
+
+/// What could not be done, where, and what helps.
+fn explained(what: &str, path: &Path, e: io::Error) -> io::Error {
+    let remedy = match e.raw_os_error() {
+        Some(libc::EROFS) => ": its file system is read-only: mount it for writing, or move state.file".to_owned(),
+        Some(libc::ENOSPC | libc::EDQUOT) => ": make room there, or move state.file".to_owned(),
+        Some(libc::EACCES | libc::EPERM) => {
+            let user =
+                fs::metadata("/proc/self").map_or("the exporter's user".to_owned(), |us| format!("user {}", us.uid()));
+            let folder = if path.is_dir() { path } else { folder(path) }.display();
+            format!(
+                ": let {user} write to {folder} (chown, chmod); if it may, look for a denial by SELinux or AppArmor"
+            )
+        }
+        _ => String::new(),
+    };
+    io::Error::new(e.kind(), format!("cannot {what} {}: {e}{remedy}", path.display()))
 }
 
 /// All of a regular file; fails at once for anything that could be waited for, such as a pipe.

@@ -67,8 +67,11 @@ impl From<State> for super::State {
     fn from(State { identity, position, read_at, sources }: State) -> Self {
         // Nobody knows which transactions ran when an id was first missed: all that did at the last snapshot, at most.
         let at = Moment { now: (read_at * 1000.0) as i64, xmin: position.xmin, xmax: position.xmax };
-        let saved =
-            |source: Source| Saved { fingerprint: source.fingerprint, ledger: Arc::new(source.ledger.taken_up(at)) };
+        let saved = |source: Source| Saved {
+            fingerprint: source.fingerprint,
+            ledger: Arc::new(source.ledger.taken_up(at)),
+            read_at: 0.0,
+        };
         let sources = sources.into_iter().map(|(name, source)| (name, saved(source))).collect();
         Self { identity, position, read_at, sources }
     }

@@ -84,7 +84,7 @@ fn statement(bencher: Bencher<'_, '_>, gaps: i64) {
     let column = |name: &str| Column { kind: kind(name), type_name: String::new() };
     let columns: Columns = source.columns().into_keys().map(|name| (name.to_owned(), column(name))).collect();
     let ranges = (0..gaps).map(|i| (i * 10, i * 10 + 3, None)).collect();
-    let plan = ReadPlan { ranges, limit: 20_000 };
+    let plan = ReadPlan { ranges, limit: 20_000, ..ReadPlan::default() };
     bencher.bench(|| sql::poll(&source, &columns, &plan));
 }
 
@@ -121,7 +121,7 @@ fn gzip(bencher: Bencher<'_, '_>, repositories: i64) {
 fn state_file(bencher: Bencher<'_, '_>, repositories: i64) {
     let source = source();
     let ledger = Arc::new(ledger(&source, repositories));
-    let saved = Saved { fingerprint: Fingerprint::of(&source).into(), ledger };
+    let saved = Saved { fingerprint: Fingerprint::of(&source).into(), ledger, read_at: 0.0 };
     let state = State { sources: [(source.name.clone(), saved)].into(), ..State::default() };
     let folder = tempfile::tempdir().expect("a folder");
     let file = StateFile::lock(&folder.path().join("state")).expect("its lock");

@@ -94,7 +94,7 @@ fn state_bytes(repositories: i64, open: i64) -> u64 {
     let rows =
         Group { done: false, ids: (0..open).map(|i| 1_000_000 + 3 * i).collect(), ..groups(source, 1, 0).remove(0) };
     ledger.apply(&ledger.plan(&[], 1_000_000), None, vec![rows], Moment::default()).expect("open rows");
-    let saved = Saved { fingerprint: Fingerprint::of(source).into(), ledger: ledger.into() };
+    let saved = Saved { fingerprint: Fingerprint::of(source).into(), ledger: ledger.into(), read_at: 0.0 };
     let state = State { sources: [(source.name.clone(), saved)].into(), ..State::default() };
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("state");

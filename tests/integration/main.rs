@@ -21,6 +21,7 @@ mod counting;
 mod definitions;
 mod demo_runs;
 mod documents;
+mod failing_rows;
 mod first_read;
 mod fixture;
 mod footprint;

@@ -442,3 +442,65 @@ async fn a_table_that_was_truncated_by_mistake_and_put_back_is_not_counted_again
     exporter.wait_for("one more", |m| total(m) >= 13.0).await;
     assert_eq!(total(&exporter.wait_polls(3).await), 13.0);
 }
+
+/// The metrics of the sources, as OpenMetrics with start timestamps.
+async fn openmetrics(exporter: &Exporter) -> Vec<String> {
+    let accept = [("accept", "application/openmetrics-text;version=1.0.0")];
+    let text = exporter.request("GET", "/metrics", &accept).await.text();
+    text.lines()
+        .filter(|line| line.starts_with("rsolv_") && !line.starts_with("rsolv_exporter"))
+        .map(Into::into)
+        .collect()
+}
+
+#[tokio::test]
+async fn without_a_database_the_state_is_served_as_of_its_time() {
+    let (database, state) = (Database::new().await, State::new());
+    insert(&database, "org/a", 3).await;
+    let repo = database.repository("org/b").await;
+    let hold = ["--series.birth-hold", "1h", "--web.openmetrics-created", "true"];
+    let mut exporter = state.exporter(&database, &hold).await;
+    exporter.wait_for("history", |m| total(m) == 3.0).await;
+    database.insert(Validation::open(repo, "running", "{}")).await;
+    insert(&database, "org/b", 2).await;
+    let rows = |m: &Metrics| m.sum("rsolv_exporter_rows_counted_total", &[]);
+    exporter.wait_for("five rows", |m| rows(m) == 5.0).await;
+    // What a poll shows, the one before it or itself has saved.
+    exporter.wait_polls(2).await;
+    let before = openmetrics(&exporter).await;
+    assert!(before.iter().any(|line| line.contains("_created{") && line.contains("org/b")), "{before:?}");
+    assert!(before.contains(&"rsolv_validation_executions_open{status=\"running\"} 1".to_owned()), "{before:?}");
+    exporter.kill9().await;
+
+    let nowhere = ["--database.url", "postgresql://127.0.0.1:1/nowhere", "--web.listen-address", "127.0.0.1:0"];
+    let own = ["--state.file", state.path.to_str().unwrap(), "--poll.interval", "100ms"];
+    let stale = ["--poll.stale-after", "10s"];
+    let exporter = Exporter::launch(&[&nowhere[..], &own, &hold, &stale].concat(), &[]).await.unwrap();
+    let metrics = exporter.metrics().await;
+    assert_eq!((exporter.get("/-/ready").await.status, rows(&metrics)), (200, 5.0));
+    assert_eq!(metrics.value("rsolv_exporter_up", &[]), Some(0.0));
+    assert_eq!(openmetrics(&exporter).await, before, "held series are held, and starts stay");
+    let metrics = exporter.wait_for("data that is stale", |m| m.matching(TOTAL, &[]).next().is_none()).await;
+    assert_eq!((exporter.get("/-/ready").await.status, rows(&metrics)), (503, 5.0));
+}
+
+#[tokio::test]
+async fn a_state_that_is_too_old_or_of_other_metrics_waits_for_the_database() {
+    let (database, state, queries) = (Database::new().await, State::new(), shipped_queries());
+    insert(&database, "org/a", 3).await;
+    let mut exporter = state.exporter(&database, &[]).await;
+    exporter.wait_for("history", |m| total(m) == 3.0).await;
+    exporter.terminate().await;
+    let nowhere = ["--database.url", "postgresql://127.0.0.1:1/nowhere", "--web.listen-address", "127.0.0.1:0"];
+    let own = ["--state.file", state.path.to_str().unwrap(), "--queries.dir", queries.path().to_str().unwrap()];
+    for (stale_after, status) in [("1h", 200), ("1ms", 503)] {
+        let flags = ["--poll.interval", "1ms", "--poll.stale-after", stale_after];
+        let exporter = Exporter::launch(&[&nowhere[..], &own, &flags].concat(), &[]).await.unwrap();
+        assert_eq!(exporter.get("/-/ready").await.status, status, "{stale_after}");
+    }
+    add_a_bucket(&queries);
+    let exporter = Exporter::launch(&[&nowhere[..], &own].concat(), &[]).await.unwrap();
+    let metrics = exporter.metrics().await;
+    assert!(metrics.matching(TOTAL, &[]).next().is_none(), "the new bucket is not counted yet");
+    assert!(metrics.matching("rsolv_mitigation_executions_open", &[]).next().is_some(), "nothing is new there");
+}

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Trial, failures};
+use super::{Trial, failures, slow_queries, up};
 use crate::support::cluster::Cluster;
 use crate::support::database::{Database, connect};
+use crate::support::execution::Validation;
+use crate::support::exporter::Exporter;
 use crate::support::process::TICK;
 use crate::support::proxy::Fault;
 
@@ -45,6 +47,30 @@ async fn hung() {
     let log = trial.exporter.log();
     assert!(log.contains("the server did not answer within 2s"), "{log}");
     assert!(log.contains("no connection within 2s (database.connect_timeout)"), "{log}");
+}
+
+/// Behind a pooler, or in a statement with a long timeout, it can take minutes until a poll fails.
+#[tokio::test]
+async fn a_poll_that_hangs_is_no_success() {
+    let db = Database::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    slow_queries(&db, dir.path()).await;
+    let repo = db.repository("a/b").await;
+    db.insert(Validation::completed(repo, "{}")).await;
+    let queries = ["--queries.dir", dir.path().to_str().unwrap(), "--database.statement-timeout", "5m"];
+    let flags = [&["--poll.interval", "500ms", "--database.connect-timeout", "1s"], &queries[..]].concat();
+    let exporter = Exporter::start(&db.url(), &flags).await;
+    exporter.wait_for("a poll", up).await;
+    db.batch("UPDATE delay SET seconds = 3600").await;
+    db.insert(Validation::completed(repo, "{}")).await;
+    let metrics = exporter.wait_for("a poll that is overdue", |m| !up(m)).await;
+    let (polls, failed) = ("rsolv_exporter_polls_total", "rsolv_exporter_poll_failures_total");
+    assert_eq!(metrics.sum(failed, &[]), 0.0);
+    let later = exporter.metrics().await;
+    assert_eq!((later.sum(polls, &[]), up(&later)), (metrics.sum(polls, &[]), false), "it hangs");
+    db.batch("UPDATE delay SET seconds = 0").await;
+    db.batch("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'").await;
+    exporter.wait_for("a poll that ends", up).await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use crate::support::cluster::Cluster;
 use crate::support::database::{Database, connect};
 use crate::support::execution::Validation;
 use crate::support::exporter::Exporter;
+use crate::support::metrics::Metrics;
 
 /// A primary with a database, and a standby of it.
 async fn pair<'c>(primary: &'c Cluster, settings: &[(&str, &str)]) -> (Database<'c>, Cluster) {
@@ -208,4 +209,32 @@ async fn the_log_names_every_server_and_what_it_said() {
     ] {
         assert_eq!(log.matches(&said).count(), 1, "{said}\n{log}");
     }
+}
+
+/// Nothing fails then: only the age of the snapshot tells.
+#[tokio::test]
+async fn a_standby_that_stops_replaying_shows_how_old_its_snapshot_is() {
+    let primary = Cluster::start(&[]).unwrap();
+    let (db, standby) = pair(&primary, &[]).await;
+    let repo = db.repository("a/b").await;
+    db.insert(Validation::completed(repo, "{}")).await;
+    caught_up(&db).await;
+    let age = |m: &Metrics| m.value("rsolv_exporter_snapshot_age_seconds", &[]).unwrap();
+    let exporter = Exporter::start(&standby.url(&db.name), &FLAGS).await;
+    exporter.wait_for("a standby that keeps up, without a commit for a while", |m| up(m) && age(m) == 0.0).await;
+    let replica = connect(&standby.url("postgres")).await.unwrap();
+    replica.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
+    db.insert(Validation::completed(repo, "{}")).await;
+    let metrics = exporter.wait_for("a snapshot that gets older", |m| age(m) > 1.0).await;
+    let older = age(&metrics) + 1.0;
+    let metrics = exporter.wait_for("one that is still older", |m| age(m) > older).await;
+    assert!(up(&metrics) && validations(&metrics) == 1.0, "nothing fails");
+    replica.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
+    exporter.wait_for("a snapshot that is new", |m| age(m) == 0.0 && validations(m) == 2.0).await;
+
+    // Without its primary nobody knows what it lacks.
+    primary.stop_immediate().unwrap();
+    exporter.wait_for("a snapshot that gets older", |m| up(m) && age(m) > 1.0).await;
+    replica.query_one("SELECT pg_promote(true, 30)", &[]).await.unwrap();
+    exporter.wait_for("a primary", |m| up(m) && age(m) == 0.0).await;
 }
