@@ -28,6 +28,7 @@ mod golden;
 mod hostile;
 mod init_command;
 mod languages;
+mod native_histograms;
 mod outages;
 mod pgbouncer;
 mod plan;
