@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::db::Failure;
 use crate::duration;
 use crate::question::Question;
-use crate::source::Kind;
+use crate::source::{Kind, Native};
 use crate::sql::series::{behind, row_value, view_of};
 use crate::table::{Column, WIDTH, table};
 use crate::walk::{OLDER, State, Walk};
@@ -85,6 +85,13 @@ pub async fn suggest<'a>(
 }
 
 impl Suggestion<'_> {
+    fn native(&self) -> Option<&Native> {
+        match self.question.metric.kind {
+            Kind::Histogram { native, .. } => native.map(|i| &self.question.source.natives[i]),
+            _ => None,
+        }
+    }
+
     /// The definition of the histogram with the suggested bounds, as it stands in the source's TOML file.
     pub fn toml(&self) -> String {
         let (source, metric) = (self.question.source, self.question.metric);
@@ -104,6 +111,18 @@ impl Suggestion<'_> {
         }
         let bounds: Vec<String> = self.bounds.iter().map(ToString::to_string).collect();
         line("buckets", format!("[{}]", bounds.join(", ")));
+        if let Some(native) = self.native() {
+            line("native", "true".to_owned());
+            if native.factor != Native::FACTOR {
+                line("factor", format!("{:?}", native.factor));
+            }
+            if native.max_buckets != Native::MAX_BUCKETS {
+                line("max_buckets", native.max_buckets.to_string());
+            }
+            if native.zero_threshold != Native::ZERO_THRESHOLD {
+                line("zero_threshold", format!("{:?}", native.zero_threshold));
+            }
+        }
         format!("# In {}.toml, in place of the histogram of this name.\n{toml}", source.name)
     }
 }
@@ -150,6 +169,15 @@ impl fmt::Display for Suggestion<'_> {
         let (today, suggested) = (above(&self.today), above(&self.bounds));
         rows.push(["above", "", &today.to_string(), "", &suggested.to_string(), ""].map(str::to_owned).to_vec());
         write!(f, "\n{}\n", table(&columns, &rows, WIDTH).0)?;
+        if let Some(native) = self.native() {
+            let width = (native.growth() - 1.0) * 100.0;
+            writeln!(
+                f,
+                "Where Prometheus stores native histograms, quantiles do not depend on these bounds: this one has buckets \
+                 {width:.1} % wide, and wider ones where there would be more than {}.\n",
+                native.max_buckets
+            )?;
+        }
         let error = |bounds: &[f64]| values.error(|q| values.estimate(q, bounds));
         if error(&self.today) <= error(&self.bounds) {
             return writeln!(

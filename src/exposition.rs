@@ -8,6 +8,8 @@ pub mod schema;
 pub mod source;
 pub mod text;
 
+use crate::ledger::native::Native;
+
 /// The formats that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -35,8 +37,23 @@ pub trait Encoder {
     /// A sample of a gauge.
     fn gauge(&mut self, labels: &Pairs<'_>, value: f64);
 
-    /// A histogram: `counts` are cumulative, one for each of `bounds` and one for all values.
-    fn histogram(&mut self, labels: &Pairs<'_>, bounds: &[f64], counts: &[u64], sum: f64, start: Option<i64>);
+    /// A histogram: `counts` are cumulative, one for each of `bounds` and one for all values. Some have a native histogram
+    /// beside them, with its zero threshold, which is not looked at unless the format [has native
+    /// ones](Encoder::has_natives).
+    fn histogram(
+        &mut self,
+        labels: &Pairs<'_>,
+        bounds: &[f64],
+        counts: &[u64],
+        sum: f64,
+        start: Option<i64>,
+        native: Option<(&Native, f64)>,
+    );
+
+    /// True if the format has native histograms.
+    fn has_natives(&self) -> bool {
+        false
+    }
 
     /// What was written, without an end mark.
     fn finish(self: Box<Self>) -> Vec<u8>;

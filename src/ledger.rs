@@ -18,6 +18,7 @@ pub mod identity;
 pub mod missing;
 #[cfg(test)]
 mod model;
+pub mod native;
 pub mod recount;
 pub mod totals;
 pub mod zero_hold;
@@ -48,6 +49,8 @@ pub struct Shape {
     pub sums: usize,
     /// Value columns, each with a number of rejected values.
     pub values: usize,
+    /// Native histograms per group of rows.
+    pub natives: Vec<native::Settings>,
     /// The combinations of the other labels that every set has from its birth.
     pub enumerated: Vec<Labels>,
     /// The largest number of sets, and of combinations of the other labels; later ones are folded into [`OVERFLOW`].
@@ -81,6 +84,8 @@ pub struct Group {
     pub rejected: Vec<u64>,
     /// If they are not finished: since when the oldest has been there, in seconds since the epoch, by each column that says so.
     pub oldest: Vec<Option<f64>>,
+    /// The values for each of [`Shape::natives`].
+    pub values: Vec<Vec<f64>>,
 }
 
 /// Ids of a watch that are there, by whether they are done and by the labels of gauges of open rows.
@@ -350,6 +355,9 @@ impl Ledger {
         let cell = totals::cell(&mut self.sets, &self.shape, labels, other, birth, start);
         totals::add(&mut cell.counts, &group.counts);
         totals::add(&mut cell.sums, &group.sums);
+        for ((native, values), settings) in cell.natives.iter_mut().zip(&group.values).zip(&self.shape.natives) {
+            native.count_in(values, group.sums[settings.sum], settings);
+        }
     }
 
     /// The labels themselves, or those of the overflow set when they are new and no more sets are allowed.
@@ -471,6 +479,7 @@ pub(super) mod testing {
             values: 1,
             enumerated: vec![vec!["completed".into()], vec!["failed".into()]],
             limit,
+            ..Shape::default()
         }
     }
 
@@ -586,15 +595,30 @@ mod tests {
     fn new_measures_are_counted_from_counted_rows_alone() {
         let mut ledger = Ledger::new(shape(10));
         poll(&mut ledger, vec![done("a", &[1, 2, 4])]).unwrap();
-        ledger.move_measures(&[Some(0), None], &[None], &[Some(0)]);
-        let mut ledger = ledger.resume(Shape { counts: 2, ..shape(10) });
-        ledger.recount(Fresh { counts: vec![false, true], sums: vec![true], values: vec![false] });
+        ledger.move_measures(&[Some(0), None], &[None], &[Some(0)], &[None]);
+        let natives = vec![native::Settings { schema: 0, max_buckets: 9, zero_threshold: 0.1, sum: 0 }];
+        let mut ledger = ledger.resume(Shape { counts: 2, natives, ..shape(10) });
+        ledger.recount(Fresh { counts: vec![false, true], sums: vec![true], values: vec![false], natives: vec![true] });
         let plan = ledger.plan_recount(2).unwrap();
         assert_eq!(plan.ranges, [(1, 2, None), (4, 4, None)], "3 is missing");
-        let group = |ids: &[i64]| Group { counts: vec![ids.len() as u64; 2], ..done("a", ids) };
+        let values = |ids: &[i64]| vec![ids.iter().map(|id| *id as f64).collect()];
+        let group = |ids: &[i64]| Group { counts: vec![ids.len() as u64; 2], values: values(ids), ..done("a", ids) };
         ledger.apply_recount(&plan, vec![group(&[1, 2])]).unwrap();
         assert_eq!(ledger.plan_recount(2), None, "4 is gone");
         let cell = &ledger.sets()[&vec!["a".to_owned()]].cells[&vec!["completed".to_owned()]];
         assert_eq!((&cell.counts[..], cell.sums[0].to_f64()), (&[3, 2][..], 0.5));
+        assert_eq!((&cell.natives[0].buckets[..], cell.natives[0].sum.to_f64()), (&[(0, 1), (1, 1)][..], 0.5));
+    }
+
+    #[test]
+    fn rows_that_the_source_leaves_out_are_not_in_new_measures_either() {
+        let mut ledger = Ledger::new(shape(10));
+        let left_out = || Group { known: true, ..done("a", &[2]) };
+        poll(&mut ledger, vec![done("a", &[1]), left_out()]).unwrap();
+        ledger.move_measures(&[None], &[None], &[None], &[]);
+        ledger.recount(Fresh { counts: vec![true], sums: vec![true], values: vec![true], natives: vec![] });
+        let plan = ledger.plan_recount(10).unwrap();
+        ledger.apply_recount(&plan, vec![done("a", &[1]), left_out()]).unwrap();
+        assert_eq!(totals(&ledger)["a"], 1);
     }
 }

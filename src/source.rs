@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use crate::ledger::{Labels, Shape};
+use crate::ledger::{Labels, Shape, native};
 
 /// The pairs in `queries/`, built into the binary.
 const SHIPPED: [(&str, &str, &str); 2] = [
@@ -54,6 +54,8 @@ pub struct Source {
     pub counts: Vec<Count>,
     /// The sums of a group of rows, likewise.
     pub sums: Vec<Sum>,
+    /// The native histograms of a group of rows, likewise.
+    pub natives: Vec<Native>,
     /// Combinations of the values of `by` that every set has from its birth.
     pub enumerated: Vec<Labels>,
     /// Columns with the time since which an open row has been there, for gauges of the oldest one.
@@ -109,6 +111,8 @@ pub enum Kind {
         first: usize,
         /// Where the sum stands.
         sum: usize,
+        /// Where the native histogram beside the buckets stands among [`Source::natives`].
+        native: Option<usize>,
     },
     /// Gauge: rows that are not done.
     Open,
@@ -159,6 +163,21 @@ pub struct Sum {
     pub only: Option<String>,
 }
 
+/// How a value column is distributed, in buckets that nobody has to choose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Native {
+    /// Which of [`Source::sums`] adds up the same values of the same rows.
+    pub sum: usize,
+    /// Only rows where this boolean column is true.
+    pub only: Option<String>,
+    /// A bucket is at most so many times as wide as the one before.
+    pub factor: f64,
+    /// The largest number of buckets that are not empty.
+    pub max_buckets: u32,
+    /// Values up to this count as 0.
+    pub zero_threshold: f64,
+}
+
 /// Something wrong with a definition, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -176,6 +195,27 @@ impl fmt::Display for Problem {
             "" => write!(f, "{}: {}", self.file, self.message),
             key => write!(f, "{}: {key}: {}", self.file, self.message),
         }
+    }
+}
+
+impl Native {
+    /// The defaults, which are those of the client for Go: a bucket may be 10 % wider than the one before, there may be so
+    /// many, and what is not above 2^-128 counts as 0.
+    pub const FACTOR: f64 = 1.1;
+    /// See [`Native::FACTOR`].
+    pub const MAX_BUCKETS: u32 = 160;
+    /// See [`Native::FACTOR`].
+    pub const ZERO_THRESHOLD: f64 = 2.938735877055719e-39;
+
+    /// What the ledger has to know.
+    pub fn settings(&self) -> native::Settings {
+        let Self { sum, factor, max_buckets, zero_threshold, .. } = *self;
+        native::Settings { schema: native::schema(factor), max_buckets: max_buckets as usize, zero_threshold, sum }
+    }
+
+    /// How many times as wide as the one before each bucket really is, as long as the schema is not lowered.
+    pub fn growth(&self) -> f64 {
+        (-f64::from(native::schema(self.factor))).exp2().exp2()
     }
 }
 
@@ -251,6 +291,7 @@ impl Source {
             counts: self.counts.len(),
             sums: self.sums.len(),
             values: self.values.len(),
+            natives: self.natives.iter().map(Native::settings).collect(),
             enumerated: self.enumerated.clone(),
             limit,
         }

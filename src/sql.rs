@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::ledger::MAX_LABEL_BYTES;
 use crate::ledger::frontier::{Range, ReadPlan};
-use crate::source::{Count, Source, Sum, Value};
+use crate::source::{Count, Native, Source, Sum, Value};
 use value::{bounded, number, parsed, rejection};
 
 /// White space that is trimmed from numbers that came as strings, and from labels by [`Source::label`] too.
@@ -148,6 +148,7 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
     let oldest =
         |c: &String| format!("date_part('epoch', min({0}) FILTER (WHERE NOT done AND isfinite({0})))", since(c));
     outer.push(array("float8", "oldest", source.since.iter().map(oldest).collect()));
+    outer.extend(source.natives.iter().map(|native| distributed(source, native)));
 
     let mut middle: Vec<String> = ["id", "done", KNOWN, "at"].map(str::to_owned).into();
     middle.extend(labels.clone());
@@ -341,6 +342,13 @@ fn exact_sum(source: &Source, sum: &Sum, columns: &Columns) -> String {
             format!("coalesce(sum({number}::numeric) FILTER (WHERE {} IS NOT NULL{only}), 0)", valid(value))
         }
     }
+}
+
+/// The values of a native histogram one by one. The logarithms that would put them into buckets here are wrong on bounds.
+fn distributed(source: &Source, native: &Native) -> String {
+    let valid = valid(&source.values[source.sums[native.sum].value]);
+    let only = native.only.as_ref().map(|c| format!(" AND {}", condition(c))).unwrap_or_default();
+    format!("coalesce(array_agg({valid}::float8) FILTER (WHERE {valid} IS NOT NULL{only}), '{{}}')")
 }
 
 fn sum(source: &Source, sum: &Sum) -> String {

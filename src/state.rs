@@ -18,6 +18,7 @@ pub use file::StateFile;
 pub use saver::Saver;
 
 use crate::db::Position;
+use crate::ledger::native::{Native, Settings};
 use crate::ledger::recount::Fresh;
 use crate::ledger::{Ledger, Shape};
 use crate::source::{Kind, Source};
@@ -67,6 +68,9 @@ pub struct Fingerprint {
     /// The labels of gauges of open rows.
     #[serde(default)]
     open: Vec<String>,
+    /// The meaning of each of [`Source::natives`].
+    #[serde(default)]
+    natives: Vec<String>,
 }
 
 impl Fingerprint {
@@ -76,11 +80,17 @@ impl Fingerprint {
         rows.extend(source.count_if.iter().map(|column| format!("{column:?}")));
         let value = |i: usize| format!("{:?}", source.values[i]);
         let count = |c: &crate::source::Count| format!("{:?} {:?} {:?}", c.value.map(value), c.le, c.only);
+        // Nothing of the classic buckets is in it: their bounds may change.
+        let native = |n: &crate::source::Native| {
+            let Settings { schema, max_buckets, zero_threshold, sum } = n.settings();
+            let value = value(source.sums[sum].value);
+            format!("{value} {:?} {schema} {max_buckets} {zero_threshold:?}", n.only)
+        };
         let mut counts: Vec<String> = source.counts.iter().map(count).collect();
         let mut sums: Vec<String> = source.sums.iter().map(|s| format!("{} {:?}", value(s.value), s.only)).collect();
         // A histogram is one: buckets of before beside new ones would not be cumulative.
         for metric in &source.metrics {
-            if let Kind::Histogram { buckets, first, sum } = &metric.kind {
+            if let Kind::Histogram { buckets, first, sum, .. } = &metric.kind {
                 let of = format!(" of {buckets:?}");
                 counts[*first..=*first + buckets.len()].iter_mut().for_each(|count| count.push_str(&of));
                 sums[*sum].push_str(&of);
@@ -92,6 +102,7 @@ impl Fingerprint {
             sums,
             values: source.values.iter().map(|v| format!("{v:?}")).collect(),
             open: source.open_labels().into_iter().map(str::to_owned).collect(),
+            natives: source.natives.iter().map(native).collect(),
         }
     }
 }
@@ -116,8 +127,7 @@ impl Saved {
         if fingerprint.rows != self.fingerprint.rows && !is_earlier {
             return Resumed::Nothing(Ledger::new(shape));
         }
-        let measures = |f: &Fingerprint| (f.counts.clone(), f.sums.clone(), f.values.clone());
-        if measures(&fingerprint) == measures(&self.fingerprint) {
+        if (Fingerprint { rows: self.fingerprint.rows, ..fingerprint.clone() }) == *self.fingerprint {
             return Resumed::Whole(Arc::unwrap_or_clone(self.ledger).resume(shape));
         }
         let was = &*self.fingerprint;
@@ -128,9 +138,11 @@ impl Saved {
         let counts = from(&was.counts, &fingerprint.counts);
         let sums = from(&was.sums, &fingerprint.sums);
         let values = from(&was.values, &fingerprint.values);
-        ledger.move_measures(&counts, &sums, &values);
+        let natives = from(&was.natives, &fingerprint.natives);
+        ledger.move_measures(&counts, &sums, &values, &natives);
         let fresh = |from: &[Option<usize>]| from.iter().map(Option::is_none).collect();
-        let fresh = Fresh { counts: fresh(&counts), sums: fresh(&sums), values: fresh(&values) };
+        let fresh =
+            Fresh { counts: fresh(&counts), sums: fresh(&sums), values: fresh(&values), natives: fresh(&natives) };
         let mut ledger = ledger.resume(shape);
         ledger.recount(fresh);
         Resumed::Partly(ledger)
@@ -145,10 +157,15 @@ impl Saved {
 
     /// Whether every combination of labels has as many numbers as the definition that they were saved with.
     fn is_whole(&self) -> bool {
-        let Fingerprint { counts, sums, values, .. } = &*self.fingerprint;
+        let Fingerprint { counts, sums, values, natives, .. } = &*self.fingerprint;
         let mut cells = self.ledger.sets().values().flat_map(|set| set.cells.values());
         self.ledger.rejected().len() == values.len()
-            && cells.all(|cell| cell.counts.len() == counts.len() && cell.sums.len() == sums.len())
+            && cells.all(|cell| {
+                cell.counts.len() == counts.len()
+                    && cell.sums.len() == sums.len()
+                    && cell.natives.len() == natives.len()
+                    && cell.natives.iter().all(Native::is_sound)
+            })
     }
 }
 
@@ -271,6 +288,71 @@ mod tests {
     }
 
     #[test]
+    fn native_histograms_begin_anew_only_when_their_own_settings_change() {
+        let (sql, toml) = (
+            "SELECT 1".to_owned(),
+            "labels = [\"repo\"]\n[[histogram]]\nname = \"x_ms\"\nhelp = \"X.\"\nvalue = \"ms\"\nbuckets = [10]\nnative = true\n",
+        );
+        let parse = |toml: String| Source::parse(vec![("x".into(), sql.clone(), toml)], "q").unwrap().remove(0);
+        let source = parse(toml.to_owned());
+        let group = |source: &Source| Group {
+            set: vec!["a".into()],
+            done: true,
+            ids: vec![1, 2],
+            counts: vec![2; source.counts.len()],
+            sums: vec![Decimal::parse("8").unwrap()],
+            rejected: vec![0],
+            values: vec![vec![1.0, 7.0]; source.natives.len()],
+            ..Group::default()
+        };
+        let mut ledger = Ledger::new(source.shape(10));
+        ledger.apply(&ledger.plan(&[], 10), None, vec![group(&source)], Moment::default()).unwrap();
+        let saved = Saved { fingerprint: Arc::new(Fingerprint::of(&source)), ledger: Arc::new(ledger), read_at: 0.0 };
+        let state = State { sources: [("x".to_owned(), saved)].into(), ..State::default() };
+        let (head, json) = encode(&state).unwrap();
+        let saved = decode(&[head.as_bytes(), &json].concat()).unwrap().sources.remove("x").unwrap();
+        let Resumed::Whole(ledger) = saved.clone().resume(&source, source.shape(10)) else { panic!("it is the same") };
+        assert_eq!(&ledger, &*state.sources["x"].ledger, "it is the same when it was read again");
+
+        let cell = |ledger: &Ledger| ledger.sets().values().next().unwrap().cells.values().next().unwrap().clone();
+        let was = cell(&saved.ledger);
+        assert_eq!((was.natives[0].count(), was.natives[0].sum), (2, was.sums[0]));
+        // Both with the first of the two rows gone.
+        let resumed = |toml: String| {
+            let source = parse(toml);
+            let Resumed::Partly(mut ledger) = saved.clone().resume(&source, source.shape(10)) else {
+                panic!("rows are the same")
+            };
+            let begun = cell(&ledger);
+            while let Some(plan) = ledger.plan_recount(10) {
+                let one = Group { ids: vec![2], counts: vec![1; source.counts.len()], ..group(&source) };
+                ledger.apply_recount(&plan, vec![Group { values: vec![vec![7.0]], ..one }]).unwrap();
+            }
+            (begun, cell(&ledger))
+        };
+        let (begun, bounds) = resumed(toml.replace("[10]", "[5, 10]"));
+        assert_eq!((begun.counts, begun.natives), (vec![2, 0, 0, 0], was.natives.clone()));
+        assert_eq!((bounds.counts, bounds.natives), (vec![2, 1, 1, 1], was.natives.clone()), "the native one goes on");
+        for change in ["factor = 2", "max_buckets = 7", "zero_threshold = 0.5"] {
+            let (begun, after) = resumed(format!("{toml}{change}\n"));
+            assert_eq!((&begun.counts, begun.natives[0].count()), (&was.counts, 0), "{change}");
+            assert_eq!(
+                (&after.counts, after.natives[0].count()),
+                (&was.counts, 1),
+                "{change}: the classic one goes on"
+            );
+        }
+        // As a version without native histograms wrote it.
+        let mut old: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        old["sources"]["x"]["fingerprint"].as_object_mut().unwrap().remove("natives");
+        let cell = &mut old["sources"]["x"]["ledger"]["sets"][0][1]["cells"][0][1];
+        cell.as_object_mut().unwrap().remove("natives").unwrap();
+        let old: State = serde_json::from_value(old).unwrap();
+        assert!(old.sources["x"].is_whole());
+        assert!(matches!(old.sources["x"].clone().resume(&source, source.shape(10)), Resumed::Partly(_)));
+    }
+
+    #[test]
     fn a_changed_definition_keeps_what_has_the_same_meaning() {
         let source = &Source::shipped().unwrap()[0];
         let shape = source.shape(10);
@@ -295,7 +377,7 @@ mod tests {
         let buckets = |source: &Source, value: &str| {
             let named = |m: &&crate::source::Metric| m.name.contains(value);
             let metric = source.metrics.iter().filter(|m| matches!(m.kind, Kind::Histogram { .. })).find(named);
-            let Some(Kind::Histogram { buckets, first, sum }) = metric.map(|m| m.kind.clone()) else {
+            let Some(Kind::Histogram { buckets, first, sum, .. }) = metric.map(|m| m.kind.clone()) else {
                 panic!("{value}")
             };
             (first..=first + buckets.len(), sum)

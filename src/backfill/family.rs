@@ -237,10 +237,10 @@ impl Total {
                 let sum = self.sum(layout, *i);
                 encoder.counter(labels, sum, None);
             }
-            Kind::Histogram { buckets, first, sum } => {
+            Kind::Histogram { buckets, first, sum, .. } => {
                 let counts: Vec<u64> = (*first..=first + buckets.len()).map(count).collect();
                 let sum = self.sum(layout, *sum);
-                encoder.histogram(labels, buckets, &counts, sum, None);
+                encoder.histogram(labels, buckets, &counts, sum, None, None);
             }
             Kind::Open | Kind::Oldest(_) | Kind::Newest => {}
         }

@@ -605,6 +605,7 @@ fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
         sums: sums.ok_or_else(|| Failure::new(Reason::Decode, format!("{}: a sum is no decimal", source.name)))?,
         rejected: numbers(at + 7)?,
         oldest: row.try_get(at + 8).map_err(wrong)?,
+        values: (0..source.natives.len()).map(|i| row.try_get(at + 9 + i).map_err(wrong)).collect::<Result<_, _>>()?,
     };
     let fits = group.counts.len() == source.counts.len()
         && group.sums.len() == source.sums.len()

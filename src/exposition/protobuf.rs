@@ -4,7 +4,10 @@ use prost::Message;
 use prost::encoding::{encode_varint, message};
 
 use super::Pairs;
-use super::schema::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Timestamp};
+use super::schema::{
+    Bucket, BucketSpan, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Timestamp,
+};
+use crate::ledger::native::Native;
 
 /// The field of [`MetricFamily::metric`].
 const METRIC: u32 = 4;
@@ -82,7 +85,15 @@ impl super::Encoder for Encoder {
         self.write();
     }
 
-    fn histogram(&mut self, labels: &Pairs<'_>, bounds: &[f64], counts: &[u64], sum: f64, start: Option<i64>) {
+    fn histogram(
+        &mut self,
+        labels: &Pairs<'_>,
+        bounds: &[f64],
+        counts: &[u64],
+        sum: f64,
+        start: Option<i64>,
+        native: Option<(&Native, f64)>,
+    ) {
         self.label(labels);
         let histogram = self.metric.histogram.get_or_insert_with(Histogram::default);
         histogram.sample_count = Some(counts.last().copied().unwrap_or_default());
@@ -91,11 +102,45 @@ impl super::Encoder for Encoder {
         histogram.bucket.clear();
         let bucket = |(&bound, &count)| Bucket { cumulative_count: Some(count), upper_bound: Some(bound) };
         histogram.bucket.extend(bounds.iter().zip(counts).map(bucket));
+        if let Some((native, zero_threshold)) = native {
+            // Count and sum are one in both kinds of histogram. A native one must add up to them; a classic one that has
+            // had other bounds since, or counted rows that are gone, says what is its own as the infinite bucket.
+            let count = native.count();
+            if histogram.sample_count != Some(count) {
+                histogram.bucket.extend(counts.last().map(|all| bucket((&f64::INFINITY, all))));
+            }
+            histogram.sample_count = Some(count);
+            histogram.sample_sum = Some(native.sum.to_f64());
+            histogram.zero_threshold = Some(zero_threshold);
+            fill(histogram, native);
+        }
         self.write();
+    }
+
+    fn has_natives(&self) -> bool {
+        true
     }
 
     fn finish(mut self: Box<Self>) -> Vec<u8> {
         self.end_family();
         self.out
+    }
+}
+
+fn fill(histogram: &mut Histogram, native: &Native) {
+    let Histogram { positive_span: spans, positive_delta: deltas, .. } = histogram;
+    histogram.schema = Some(native.schema.into());
+    histogram.zero_count = Some(native.zero);
+    spans.clear();
+    deltas.clear();
+    let (mut next, mut last) = (0, 0);
+    for &(index, count) in &native.buckets {
+        match spans.last_mut() {
+            Some(span) if index == next => span.length = span.length.map(|length| length + 1),
+            _ => spans.push(BucketSpan { offset: Some(index - next), length: Some(1) }),
+        }
+        // No table has so many rows that a count is not an i64.
+        deltas.push(count.cast_signed().wrapping_sub(last));
+        (next, last) = (index + 1, count.cast_signed());
     }
 }

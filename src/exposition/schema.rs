@@ -95,9 +95,24 @@ pub struct Histogram {
     /// Their sum.
     #[prost(double, optional, tag = "2")]
     pub sample_sum: Option<f64>,
-    /// Buckets in the order of their bounds, without the infinite one, whose count is that of all values.
+    /// Buckets in the order of their bounds, without the infinite one, unless its count is not that of all values.
     #[prost(message, repeated, tag = "3")]
     pub bucket: Vec<Bucket>,
+    /// Of a native histogram: the schema of its buckets.
+    #[prost(sint32, optional, tag = "5")]
+    pub schema: Option<i32>,
+    /// Of a native histogram: values up to this are in the zero bucket.
+    #[prost(double, optional, tag = "6")]
+    pub zero_threshold: Option<f64>,
+    /// Of a native histogram: how many values are in the zero bucket.
+    #[prost(uint64, optional, tag = "7")]
+    pub zero_count: Option<u64>,
+    /// Of a native histogram: which buckets there are.
+    #[prost(message, repeated, tag = "12")]
+    pub positive_span: Vec<BucketSpan>,
+    /// Of a native histogram: how many values more each bucket has than the one before.
+    #[prost(sint64, repeated, tag = "13")]
+    pub positive_delta: Vec<i64>,
     /// Since when it has been counting.
     #[prost(message, optional, tag = "15")]
     pub created_timestamp: Option<Timestamp>,
@@ -112,6 +127,17 @@ pub struct Bucket {
     /// The bound.
     #[prost(double, optional, tag = "2")]
     pub upper_bound: Option<f64>,
+}
+
+/// Buckets of a native histogram that follow each other.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct BucketSpan {
+    /// How many are left out since the last span; of the first span, the index of its first bucket.
+    #[prost(sint32, optional, tag = "1")]
+    pub offset: Option<i32>,
+    /// How many there are.
+    #[prost(uint32, optional, tag = "2")]
+    pub length: Option<u32>,
 }
 
 /// `google.protobuf.Timestamp`: a time since the epoch.

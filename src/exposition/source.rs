@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::{Encoder, Pairs};
 use crate::ledger::decimal::Decimal;
-use crate::ledger::{Birth, Cell, Labels, Ledger, OpenRows, Set, totals};
+use crate::ledger::native::{self, Native};
+use crate::ledger::{Birth, Cell, Labels, Ledger, OpenRows, Set, Shape, totals};
 use crate::source::{Kind, Metric, Source};
 
 /// Encodes every metric of a source. Series that are not released yet are shown as 0.
@@ -29,6 +30,9 @@ pub fn encode(encoder: &mut dyn Encoder, source: &Source, ledger: &Ledger) {
             }
             kind => {
                 let mut reader = Reader::new(source, metric);
+                if encoder.has_natives() {
+                    reader.read_natives(ledger.shape());
+                }
                 for (values, set) in ledger.sets() {
                     labels.clear();
                     labels
@@ -48,7 +52,9 @@ pub fn encode(encoder: &mut dyn Encoder, source: &Source, ledger: &Ledger) {
 fn sample(encoder: &mut dyn Encoder, kind: &Kind, labels: &Pairs<'_>, shown: &Shown<'_>) {
     match kind {
         Kind::Rows(_) | Kind::Sum(_) => encoder.counter(labels, shown.value(), shown.start),
-        Kind::Histogram { buckets, .. } => encoder.histogram(labels, buckets, shown.counts, shown.sum, shown.start),
+        Kind::Histogram { buckets, .. } => {
+            encoder.histogram(labels, buckets, shown.counts, shown.sum, shown.start, shown.native);
+        }
         Kind::Open | Kind::Oldest(_) | Kind::Newest => {}
     }
 }
@@ -62,6 +68,8 @@ pub struct Shown<'r> {
     pub sum: f64,
     /// When it was born, in milliseconds since the epoch, where that is known.
     pub start: Option<i64>,
+    /// The native histogram, if it has one that is [read](Reader::read_natives), and its zero threshold.
+    pub native: Option<(&'r Native, f64)>,
 }
 
 impl Shown<'_> {
@@ -78,23 +86,33 @@ pub struct Reader<'a> {
     positions: Vec<usize>,
     counts: Range<usize>,
     sum: Option<usize>,
+    native: Option<usize>,
+    /// How the native histogram is made, if it is to be read.
+    settings: Option<native::Settings>,
     /// The cells of the set that is being read, those of one series side by side.
     cells: Vec<(&'a Labels, &'a Cell)>,
     added: Vec<u64>,
+    merged: Native,
 }
 
 impl<'a> Reader<'a> {
     /// A reader for all sets of a ledger of this source.
     pub fn new(source: &Source, metric: &Metric) -> Self {
         let position = |label| source.by.iter().position(|by| by == label);
-        let (counts, sum) = match &metric.kind {
-            Kind::Rows(i) => (*i..i + 1, None),
-            Kind::Sum(i) => (0..0, Some(*i)),
-            Kind::Histogram { buckets, first, sum } => (*first..first + buckets.len() + 1, Some(*sum)),
-            Kind::Open | Kind::Oldest(_) | Kind::Newest => (0..0, None),
+        let (counts, sum, native) = match &metric.kind {
+            Kind::Rows(i) => (*i..i + 1, None, None),
+            Kind::Sum(i) => (0..0, Some(*i), None),
+            Kind::Histogram { buckets, first, sum, native } => (*first..first + buckets.len() + 1, Some(*sum), *native),
+            Kind::Open | Kind::Oldest(_) | Kind::Newest => (0..0, None, None),
         };
         let positions = metric.labels.iter().filter_map(position).collect();
-        Self { positions, counts, sum, cells: Vec::new(), added: Vec::new() }
+        let (cells, added, merged) = Default::default();
+        Self { positions, counts, sum, native, settings: None, cells, added, merged }
+    }
+
+    /// Reads native histograms from now on.
+    pub fn read_natives(&mut self, shape: &Shape) {
+        self.settings = self.native.and_then(|i| shape.natives.get(i).cloned());
     }
 
     /// The values of the labels of the metric among those of a cell.
@@ -104,7 +122,7 @@ impl<'a> Reader<'a> {
 
     /// Visits the series of a set, in the order of the values of the metric's labels.
     pub fn each(&mut self, set: &'a Set, mut visit: impl FnMut(Values<'a, '_>, Shown<'_>)) {
-        let Self { positions, counts, sum, cells, added } = self;
+        let Self { positions, counts, sum, native, settings, cells, added, merged } = self;
         let values = |by: &'a Labels| Values { by, positions: positions.iter() };
         cells.clear();
         cells.extend(&set.cells);
@@ -114,10 +132,18 @@ impl<'a> Reader<'a> {
             let held = |cell: &Cell| if positions.is_empty() { set.birth } else { cell.birth } != Birth::Released;
             // Added up, they start with the first, and that is not known where it is not known of one: none is less than any.
             let start = if positions.is_empty() { set.start } else { same.iter().map(|c| c.1.start).min().flatten() };
+            if let (Some(i), Some(settings)) = (*native, &*settings) {
+                merged.clear();
+                same.iter()
+                    .filter(|(_, cell)| !held(cell))
+                    .for_each(|(_, cell)| merged.merge(&cell.natives[i], settings));
+                merged.lower(settings.schema);
+            }
+            let native = settings.as_ref().map(|settings| (&*merged, settings.zero_threshold));
             match same {
                 [(by, cell)] if !held(cell) => {
                     let sum = sum.map_or(0.0, |i| cell.sums[i].to_f64());
-                    visit(values(by), Shown { counts: &cell.counts[counts.clone()], sum, start });
+                    visit(values(by), Shown { counts: &cell.counts[counts.clone()], sum, start, native });
                 }
                 _ => {
                     added.clear();
@@ -127,7 +153,7 @@ impl<'a> Reader<'a> {
                         totals::add(added, &cell.counts[counts.clone()]);
                         total += sum.map_or(Decimal::default(), |i| cell.sums[i]);
                     }
-                    visit(values(same[0].0), Shown { counts: added, sum: total.to_f64(), start });
+                    visit(values(same[0].0), Shown { counts: added, sum: total.to_f64(), start, native });
                 }
             }
         }

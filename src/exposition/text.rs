@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Format, Pairs};
+use crate::ledger::native::Native;
 
 /// Writes either format.
 #[derive(Debug)]
@@ -121,7 +122,15 @@ impl super::Encoder for Encoder {
         self.sample("", value);
     }
 
-    fn histogram(&mut self, labels: &Pairs<'_>, bounds: &[f64], counts: &[u64], sum: f64, start: Option<i64>) {
+    fn histogram(
+        &mut self,
+        labels: &Pairs<'_>,
+        bounds: &[f64],
+        counts: &[u64],
+        sum: f64,
+        start: Option<i64>,
+        _: Option<(&Native, f64)>,
+    ) {
         self.label(labels);
         if self.les.is_empty() || self.bounds != bounds {
             let all = bounds.iter().chain([&f64::INFINITY]);
@@ -225,7 +234,7 @@ mod tests {
         encoder.family("x_total", "counter", None, "Say \"x\" \\ y.");
         encoder.counter(&[("repo", "a\"b\\c\nd\u{1}é")], 3.0, Some(12_500));
         encoder.family("d_seconds", "histogram", Some("seconds"), "D.");
-        encoder.histogram(&[], &[0.0, 0.00001, 2.5, 90.0, 1e6], &[0, 1, 2, 2, 2, 3], 1e22, None);
+        encoder.histogram(&[], &[0.0, 0.00001, 2.5, 90.0, 1e6], &[0, 1, 2, 2, 2, 3], 1e22, None, None);
         encoder.family("g", "gauge", None, "G.");
         [0.1, -3.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-7, 1_790_000_000.25]
             .into_iter()

@@ -12,6 +12,7 @@ use super::decimal::Decimal;
 use super::frontier::ReadPlan;
 use super::identity::{Evidence, Mark, Stamp};
 use super::missing::Moment;
+use super::native::{Native, Settings};
 use super::{Group, Ledger, Seen, Shape};
 
 const DAY: i64 = 86_400_000;
@@ -131,11 +132,17 @@ struct World {
     /// The ledger has not seen yet how a reset ended: what is hidden now cannot be told from what was lost.
     unsure: bool,
     counted: BTreeSet<u64>,
+    /// Of the values of what was counted, as they were then.
+    native: Native,
     ledger: Ledger,
 }
 
+fn settings() -> Settings {
+    Settings { schema: 3, max_buckets: 4, zero_threshold: 0.5, sum: 0 }
+}
+
 fn shape() -> Shape {
-    Shape { counts: 1, sums: 1, values: 0, enumerated: vec![], limit: 100 }
+    Shape { counts: 1, sums: 1, natives: vec![settings()], limit: 100, ..Shape::default() }
 }
 
 impl World {
@@ -156,6 +163,7 @@ impl World {
             last_xmax: 0,
             unsure: false,
             counted: BTreeSet::new(),
+            native: Native::default(),
             ledger: Ledger::new(shape()),
         }
     }
@@ -340,14 +348,18 @@ impl World {
                     known,
                     counts: vec![0],
                     sums: vec![Decimal::default()],
+                    values: vec![Vec::new()],
                     ..Group::default()
                 });
                 group.ids.push(id);
                 group.ats.push(row.at.map(|at| at as f64));
                 group.counts[0] += 1;
                 group.sums[0] += Decimal::parse(&row.value.to_string()).unwrap();
+                group.values[0].push(row.value as f64);
                 if row.done && !known {
                     assert!(self.counted.insert(row.execution), "execution {} is counted twice", row.execution);
+                    let value = Decimal::parse(&row.value.to_string()).unwrap();
+                    self.native.count_in(&[row.value as f64], value, &settings());
                 }
             }
         }
@@ -400,6 +412,8 @@ impl World {
         let total = |l: &Ledger| l.sets().values().flat_map(|s| s.cells.values()).map(|c| c.counts[0]).sum::<u64>();
         assert_eq!(total(&self.ledger), self.counted.len() as u64);
         assert_eq!(self.ledger.rows(), self.counted.len() as u64);
+        let cell = self.ledger.sets().values().flat_map(|set| set.cells.values()).next();
+        assert_eq!(cell.map_or(&Native::default(), |cell| &cell.natives[0]), &self.native);
         if is_full && !applied.more {
             // Settled ids are not looked for at every poll.
             let frontier = self.ledger.frontier();

@@ -16,6 +16,8 @@ pub struct Fresh {
     pub sums: Vec<bool>,
     /// By position in [`super::Shape::values`].
     pub values: Vec<bool>,
+    /// By position in [`super::Shape::natives`].
+    pub natives: Vec<bool>,
 }
 
 /// Rows that were counted when a definition changed, as far as they have not been read again for what is new in it.
@@ -36,10 +38,17 @@ impl Ledger {
     }
 
     /// Moves measures to where they stand in a changed definition; new ones begin at 0.
-    pub fn move_measures(&mut self, counts: &[Option<usize>], sums: &[Option<usize>], values: &[Option<usize>]) {
+    pub fn move_measures(
+        &mut self,
+        counts: &[Option<usize>],
+        sums: &[Option<usize>],
+        values: &[Option<usize>],
+        natives: &[Option<usize>],
+    ) {
         for cell in self.sets.values_mut().flat_map(|set| Arc::make_mut(set).cells.values_mut()) {
             cell.counts = totals::moved(&cell.counts, counts);
             cell.sums = totals::moved(&cell.sums, sums);
+            cell.natives = totals::moved(&cell.natives, natives);
         }
         self.rejected = totals::moved(&self.rejected, values);
     }
@@ -58,12 +67,16 @@ impl Ledger {
     pub fn apply_recount(&mut self, plan: &ReadPlan, groups: Vec<Group>) -> Result<(), ApplyError> {
         let rows = checked_rows(plan, &groups)?;
         let Some(Recount { fresh, mut left }) = self.recount.take() else { return Ok(()) };
-        for group in groups.into_iter().filter(|group| group.done) {
+        for group in groups.into_iter().filter(|group| group.done && !group.known) {
             let (labels, by) = (self.fold(group.set), self.fold_by(group.by));
             let cell = totals::cell(&mut self.sets, &self.shape, labels, by, Birth::Released, None);
             cell.start = None;
             add_fresh(&mut cell.counts, &group.counts, &fresh.counts);
             add_fresh(&mut cell.sums, &group.sums, &fresh.sums);
+            let natives = cell.natives.iter_mut().zip(&group.values).zip(&self.shape.natives).zip(&fresh.natives);
+            for (((native, values), settings), _) in natives.filter(|(_, fresh)| **fresh) {
+                native.count_in(values, group.sums[settings.sum], settings);
+            }
             add_fresh(&mut self.rejected, &group.rejected, &fresh.values);
         }
         for &(lo, hi, _) in &plan.ranges {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shape;
 use super::decimal::Decimal;
+use super::native::Native;
 use super::zero_hold::Birth;
 
 /// Values of labels, in the order of the source's declaration.
@@ -43,6 +44,9 @@ pub struct Cell {
     pub counts: Vec<u64>,
     /// Sums.
     pub sums: Vec<Decimal>,
+    /// Native histograms.
+    #[serde(default)]
+    pub natives: Vec<Native>,
 }
 
 impl Set {
@@ -54,7 +58,8 @@ impl Set {
 
 impl Cell {
     pub(super) fn new(shape: &Shape, birth: Birth, start: Option<i64>) -> Self {
-        Self { birth, start, counts: vec![0; shape.counts], sums: vec![Decimal::default(); shape.sums] }
+        let natives = vec![Native::default(); shape.natives.len()];
+        Self { birth, start, counts: vec![0; shape.counts], sums: vec![Decimal::default(); shape.sums], natives }
     }
 }
 
@@ -84,8 +89,8 @@ pub(super) fn cell<'s>(
 }
 
 /// Numbers where they stand now; `from` says for each where it stood, if it is not new.
-pub(super) fn moved<T: Copy + Default>(was: &[T], from: &[Option<usize>]) -> Vec<T> {
-    from.iter().map(|from| from.and_then(|i| was.get(i).copied()).unwrap_or_default()).collect()
+pub(super) fn moved<T: Clone + Default>(was: &[T], from: &[Option<usize>]) -> Vec<T> {
+    from.iter().map(|from| from.and_then(|i| was.get(i).cloned()).unwrap_or_default()).collect()
 }
 
 /// Raises sets to what is larger; nobody knows when those of `floor` were born that have it.
@@ -104,6 +109,9 @@ pub(super) fn raise_sets(sets: &mut Sets, floor: Sets, shape: &Shape) {
                     cell.start = None;
                     raise(&mut cell.counts, &low.counts);
                     raise(&mut cell.sums, &low.sums);
+                    for ((native, low), settings) in cell.natives.iter_mut().zip(&low.natives).zip(&shape.natives) {
+                        native.raise(low, settings);
+                    }
                 }
             }
         }

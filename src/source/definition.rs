@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::{Table, Value as Toml};
 
-use super::{Count, Kind, Metric, Problem, REQUIRED, Source, Sum, Value, lexer, names};
+use super::{Count, Kind, Metric, Native, Problem, REQUIRED, Source, Sum, Value, lexer, names};
 
 /// PostgreSQL's statements have at most 1664 columns, some of which are the program's own.
 const MAX_WIDTH: usize = 1600;
@@ -43,6 +43,10 @@ struct RawMetric {
     count: Option<String>,
     value: Option<String>,
     buckets: Option<Vec<f64>>,
+    native: Option<bool>,
+    factor: Option<f64>,
+    max_buckets: Option<u32>,
+    zero_threshold: Option<f64>,
     of: Option<String>,
     since: Option<String>,
     #[serde(flatten)]
@@ -69,6 +73,7 @@ pub fn parse(name: &str, sql: &str, toml: &str, dir: &str) -> (Source, Vec<Probl
         counts: vec![Count { value: None, le: None, only: None }],
         sums: Vec::new(),
         since: Vec::new(),
+        natives: Vec::new(),
         enumerated: Vec::new(),
         sequence: None,
         count_if: None,
@@ -134,8 +139,8 @@ impl Parser {
         let stray: Vec<_> = self.source.missing.keys().filter(|k| !labels.contains(k)).cloned().collect();
         stray.iter().for_each(|k| self.problem(&format!("missing.{k}"), "is the label of no metric"));
         self.enumerate();
-        let Source { labels, by, values, .. } = &self.source;
-        let width = labels.len() + by.len() + self.source.only().len() + 3 * values.len();
+        let Source { labels, by, values, natives, .. } = &self.source;
+        let width = labels.len() + by.len() + self.source.only().len() + 3 * values.len() + natives.len();
         if width > MAX_WIDTH {
             let message = format!(
                 "reads {} value columns, which is more than one statement of PostgreSQL can hold: \
@@ -167,7 +172,7 @@ impl Parser {
 
     fn metric(&mut self, kind: &str, key: &str, raw: RawMetric) {
         for k in raw.unknown.keys() {
-            let known = "name, help, unit, labels, enumerate, where, sum, count, value, buckets, of, since";
+            let known = "name, help, unit, labels, enumerate, where, sum, count, value, buckets, native, factor, max_buckets, zero_threshold, of, since";
             self.problem(&format!("{key}.{k}"), unknown(k, known));
         }
         self.name(kind, key, &raw);
@@ -180,12 +185,16 @@ impl Parser {
         for label in raw.enumerate.keys().filter(|l| !raw.labels.contains(l)) {
             self.problem(&format!("{key}.enumerate.{label}"), "is not one of the metric's own labels");
         }
-        let keys: [(&str, bool, &[&str]); 7] = [
+        let keys: [(&str, bool, &[&str]); 11] = [
             ("where", raw.only.is_some(), &["counter", "histogram"]),
             ("sum", raw.sum.is_some(), &["counter"]),
             ("count", raw.count.is_some(), &["counter"]),
             ("value", raw.value.is_some(), &["histogram"]),
             ("buckets", raw.buckets.is_some(), &["histogram"]),
+            ("native", raw.native.is_some(), &["histogram"]),
+            ("factor", raw.factor.is_some(), &["histogram"]),
+            ("max_buckets", raw.max_buckets.is_some(), &["histogram"]),
+            ("zero_threshold", raw.zero_threshold.is_some(), &["histogram"]),
             ("of", raw.of.is_some(), &["gauge"]),
             ("since", raw.since.is_some(), &["gauge"]),
         ];
@@ -281,7 +290,44 @@ impl Parser {
         self.source.counts.extend(buckets.iter().map(|&le| bound(Some(le))));
         self.source.counts.push(bound(None));
         self.source.sums.push(Sum { value: value?, only });
-        Some(Kind::Histogram { buckets, first, sum: self.source.sums.len() - 1 })
+        let sum = self.source.sums.len() - 1;
+        let native = self.native(key, raw, sum);
+        Some(Kind::Histogram { buckets, first, sum, native })
+    }
+
+    /// Where the native histogram stands that a histogram has beside its buckets. Its settings are those of the client
+    /// for Go.
+    fn native(&mut self, key: &str, raw: &RawMetric, sum: usize) -> Option<usize> {
+        let is_native = raw.native.unwrap_or_default();
+        let settings = [
+            ("factor", raw.factor.is_some()),
+            ("max_buckets", raw.max_buckets.is_some()),
+            ("zero_threshold", raw.zero_threshold.is_some()),
+        ];
+        for (k, _) in settings.into_iter().filter(|(_, is_there)| *is_there && !is_native) {
+            self.problem(&format!("{key}.{k}"), "is a key of native histograms: add native = true");
+        }
+        let factor = raw.factor.unwrap_or(Native::FACTOR);
+        let max_buckets = raw.max_buckets.unwrap_or(Native::MAX_BUCKETS);
+        let zero_threshold = raw.zero_threshold.unwrap_or(Native::ZERO_THRESHOLD);
+        if !(factor > 1.0 && factor.is_finite()) {
+            self.problem(
+                &format!("{key}.factor"),
+                "must be above 1: how many times as wide as the one before a bucket may be",
+            );
+        }
+        if max_buckets == 0 {
+            self.problem(&format!("{key}.max_buckets"), "must be at least 1");
+        }
+        if !(f64::MIN_POSITIVE..=MAX_VALUE).contains(&zero_threshold) {
+            self.problem(&format!("{key}.zero_threshold"), format!("must be above 0 and at most {MAX_VALUE:e}"));
+        }
+        let only = self.source.sums[sum].only.clone();
+        let native = Native { sum, only, factor, max_buckets, zero_threshold };
+        is_native.then(|| {
+            self.source.natives.push(native);
+            self.source.natives.len() - 1
+        })
     }
 
     fn gauge(&mut self, key: &str, raw: &RawMetric) -> Option<Kind> {
@@ -383,7 +429,7 @@ mod tests {
         assert_eq!(source.sql, "SELECT 1");
         assert_eq!(source.enumerated, [["a"], ["b"]]);
         assert_eq!(source.counts.len(), 1 + 3, "rows, two buckets, count");
-        assert_eq!(source.metrics[1].kind, Kind::Histogram { buckets: vec![1.0, 2.5], first: 1, sum: 0 });
+        assert_eq!(source.metrics[1].kind, Kind::Histogram { buckets: vec![1.0, 2.5], first: 1, sum: 0, native: None });
     }
 
     #[test]

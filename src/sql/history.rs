@@ -34,7 +34,7 @@ pub fn layouts(source: &Source) -> Vec<Layout<'_>> {
         let (counts, sums) = match &metric.kind {
             Kind::Rows(i) => (vec![*i], vec![]),
             Kind::Sum(i) => (vec![], vec![*i]),
-            Kind::Histogram { buckets, first, sum } => ((*first..=first + buckets.len()).collect(), vec![*sum]),
+            Kind::Histogram { buckets, first, sum, .. } => ((*first..=first + buckets.len()).collect(), vec![*sum]),
             Kind::Open | Kind::Oldest(_) | Kind::Newest => continue,
         };
         let at = layouts.iter().position(|layout| layout.by == metric.labels).unwrap_or_else(|| {

@@ -41,6 +41,7 @@ fn groups(source: &Source, repositories: i64, first: i64) -> Vec<Group> {
         counts: vec![1 + i as u64 % 1000; source.counts.len()],
         sums: vec![Decimal::not_below(i as f64 * 1.5); source.sums.len()],
         rejected: vec![0; source.values.len()],
+        values: vec![vec![i as f64 * 1.5]; source.natives.len()],
         ..Group::default()
     };
     (0..3 * repositories).map(group).collect()

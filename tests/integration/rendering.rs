@@ -26,6 +26,7 @@ pub fn groups(source: &Source, repositories: i64, first: i64) -> Vec<Group> {
         counts: vec![1; source.counts.len()],
         sums: vec![Decimal::not_below(1500.0); source.sums.len()],
         rejected: vec![0; source.values.len()],
+        values: vec![vec![1500.0]; source.natives.len()],
         ..Group::default()
     };
     (0..3 * repositories).map(group).collect()

@@ -251,7 +251,7 @@ fn encode(format: Format, cases: &[(Vec<(String, f64)>, String)]) -> (String, Ve
         let counts: Vec<u64> = (0..=bounds.len() as u64).collect();
         let name = format!("h{i}");
         encoder.family(&name, "histogram", None, help);
-        encoder.histogram(&[], &bounds, &counts, 1.5, None);
+        encoder.histogram(&[], &bounds, &counts, 1.5, None, None);
     }
     let text = String::from_utf8(encoder.finish()).expect("text");
     (text + format.end(), samples)

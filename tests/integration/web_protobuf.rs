@@ -91,6 +91,12 @@ while at < len(data):
         start(histogram)
 "##;
 
+const HISTOGRAMS: [&str; 3] = [
+    "rsolv_validation_duration_milliseconds",
+    "rsolv_mitigation_trust_score_value",
+    "rsolv_mitigation_duration_milliseconds",
+];
+
 async fn page(exporter: &Exporter, accept: &str) -> Response {
     exporter.request("GET", "/metrics", &[("accept", accept)]).await
 }
@@ -182,11 +188,28 @@ async fn prometheus_stores_the_same_from_protobuf_and_from_openmetrics() {
     let mut stored = Vec::new();
     for prometheus in [&open, &packed] {
         prometheus.wait_up("rsolv-exporter").await;
-        let all = prometheus.query("{__name__=~\"rsolv_(validation|mitigation)_.+\"}").await;
+        let plain = "{__name__=~\"rsolv_(validation|mitigation)_.+\", \
+                     __name__!~\"rsolv_(validation|mitigation)_(duration|trust)_.+\"}";
+        let all = prometheus.query(plain).await;
         stored.push(all.into_iter().map(|(labels, value)| (labels, value.to_string())).collect::<BTreeMap<_, _>>());
     }
-    assert!(stored[0].len() > 200, "{}", stored[0].len());
+    assert!(stored[0].len() > 70, "{}", stored[0].len());
     assert_eq!(stored[0], stored[1]);
+    // Of histograms it stores the native ones alone.
+    assert!(packed.query(&format!("{}_bucket", HISTOGRAMS[0])).await.is_empty());
+    for name in HISTOGRAMS {
+        for part in ["count", "sum"] {
+            let values = async |prometheus: &Prometheus, expression: String| {
+                let mut found = prometheus.query(&expression).await;
+                found.iter_mut().for_each(|(labels, _)| _ = labels.remove("__name__"));
+                found.sort_by(|a, b| a.0.cmp(&b.0));
+                found
+            };
+            let classic = values(&open, format!("{name}_{part}")).await;
+            assert_eq!(values(&packed, format!("histogram_{part}({name})")).await, classic, "{name}_{part}");
+            assert_eq!(classic.len(), HOSTILE.len());
+        }
+    }
     // Only OpenMetrics takes `_total` from the name of a family, so the other one was not scraped as such.
     let name = [("metric", "rsolv_validation_executions_total")];
     let metadata = async |prometheus: &Prometheus| prometheus.api("targets/metadata", &name).await;
