@@ -237,7 +237,7 @@ async fn what_the_server_advises_is_passed_on_and_an_error_on_a_row_is_told_from
     let flags = ["--queries.dir", queries.path().to_str().unwrap()];
     for (expression, said) in [
         ("numbr", "HINT: Perhaps you meant to reference the column \"own.number\"."),
-        ("1 / number", "a row makes the SELECT fail"),
+        ("1 / number", "rows on which the SELECT raises are left out, of the newest those with id 1"),
     ] {
         let sql = format!("SELECT id, true AS done, now() AS at, {expression} AS v FROM own");
         std::fs::write(queries.path().join("own.sql"), sql).unwrap();

@@ -55,7 +55,7 @@ async fn other_defaults_change_no_number() {
         };
         db.insert(at(row.clone())).await;
         db.insert(at(Validation { status: "failed", error_message: Some("timed out".into()), ..row })).await;
-        db.insert(Validation::open(repo, "running", "{}")).await;
+        db.insert(Validation { started_at: started_at.into(), ..Validation::open(repo, "running", "{}") }).await;
         let row = Mitigation::completed(repo, json!({"trust_score": "99.5", "prUrl": "https://example"}));
         db.insert(Mitigation { started_at: started_at.into(), completed_at: completed_at.into(), ..row }).await;
     }

@@ -42,6 +42,8 @@ async fn every_panel_returns_data_whatever_the_variables() {
     let failed = Validation { status: "failed", ..Validation::completed(repo, &data) };
     let mut rows: Vec<String> = (0..3).map(|_| Validation::completed(repo, &data).into()).collect();
     rows.extend([failed.into(), Mitigation::completed(repo, &data).into(), Mitigation::completed(repo, &data).into()]);
+    rows.push(Validation::open(repo, "running", &data).into());
+    rows.push(Mitigation::open(repo, "running", &data).into());
     database.batch(&rows.join(";")).await;
 
     let chosen = ["environment=production", "repo=org/app.js", "language=javascript", "framework=express"];

@@ -48,6 +48,8 @@ async fn every_command_line_works() {
     for score in [50, 65] {
         database.insert(Mitigation::completed(repo, format!("{{\"trust_score\": {score}}}"))).await;
     }
+    database.insert(Validation::open(repo, "running", data)).await;
+    database.insert(Mitigation::open(repo, "running", data)).await;
     let exporter = Exporter::start(&database.url(), &[]).await;
     let url = database.url();
     let environment = [
