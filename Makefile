@@ -32,8 +32,9 @@ test-systemd: ## The Debian package on a machine that systemd boots, in a contai
 test-image: ## The container's image, built and run (4 minutes the first time)
 	@tests/deploy/image.sh
 
-test-soak: ## Many concurrent writers, with 20 seeds (about 4 minutes)
+test-soak: ## Many concurrent writers with 20 seeds, and the ledger's model with 100,000 cases (about 20 minutes)
 	@tests/setup.sh postgres
+	RSOLV_MODEL_CASES=100000 RSOLV_MODEL_DEPTH=5 cargo test --locked --lib ledger::model
 	RSOLV_SOAK_SEEDS=20 cargo test --locked --test integration soak -- --nocapture
 
 test-postgres-versions: ## The integration tests on PostgreSQL 13 to 18, fetched by npm (about 60 MB each)

@@ -331,7 +331,9 @@ impl Identity {
                     None => {
                         strong
                             || (were_absent && (weak || last.is_none()))
-                            || (weak && are_newer && (run.is_whole() || others.len() > 1))
+                            || (weak
+                                && are_newer
+                                && (run.is_whole() || others.len() > 1 || differ(&was.sequence, &now.sequence)))
                     }
                     // The sequence was started again, and may have passed the ids by now; or there is none to ask.
                     Some(_) => are_newer && (differ(&was.sequence, &now.sequence) || (were_absent && last.is_none())),
@@ -343,7 +345,7 @@ impl Identity {
             let is_loose = |id: &i64| self.witnesses.get(id).is_some_and(|witness| witness.loose.is_some());
             let are_loose = others.iter().all(|(id, _)| is_loose(id));
             let is_mixed = statuses.iter().any(|(id, _)| (run.first..=run.last).contains(id) && !is_loose(id));
-            if are_loose && is_mixed && !strong && !weak && !behind {
+            if are_loose && is_mixed && !strong && !behind {
                 // Late ones of ids that came again before: others that are not there now have been counted since.
                 verdict.forget.extend(others.iter().map(|(id, _)| (*id, *id)));
                 continue;
@@ -437,10 +439,13 @@ impl Identity {
         seen: &BTreeMap<i64, Mark>,
         evidence: &Evidence,
     ) {
+        let drawn = self.handed_out();
         for (id, status) in statuses {
             if let Some(witness) = self.witnesses.get_mut(id) {
                 witness.absent = *status == Status::Absent;
-                let may_come = || verdict.recycle.iter().any(|(lo, hi)| (lo..=hi).contains(&id));
+                // Its id may have been handed out to a transaction that still runs, too.
+                let is_drawn = drawn.is_some() && Some(*id) > drawn;
+                let may_come = || is_drawn || verdict.recycle.iter().any(|(lo, hi)| (lo..=hi).contains(&id));
                 witness.loose = if may_come() { Some(evidence.xmax) } else { witness.loose }.filter(|_| witness.absent);
                 if let Some(mark) = seen.get(id) {
                     witness.mark = *mark;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::decimal::Decimal;
 use super::frontier::ReadPlan;
@@ -252,7 +253,10 @@ impl World {
                     self.deleted.push((id, row));
                 }
             }
-            Event::Return(n) if !self.deleted.is_empty() => {
+            // Without a sequence, one that was counted since a reset cannot be told from one that is new then.
+            Event::Return(n)
+                if !self.deleted.is_empty() && !self.unsure && (self.knows_sequence || self.relations == 1) =>
+            {
                 let (id, row) = self.deleted.remove(usize::from(n) % self.deleted.len());
                 // One that nobody has counted, under an id that somebody had, cannot be told from one that was.
                 if (self.counted.contains(&row.execution) || self.knows_no(id))
@@ -278,14 +282,18 @@ impl World {
             }
             Event::SetToMax if self.knows_sequence => {
                 let top = self.running.iter().map(|running| running.1).chain(self.data.rows.keys().copied()).max();
-                self.data.sequence = top.unwrap_or(0).clamp(0, 1_000);
+                // Where the largest rows are gone, numbers can be back where they were before a poll: nothing tells that.
+                let top = top.unwrap_or(0).clamp(0, 1_000);
+                if self.ledger.frontier().high().is_none_or(|high| high <= top) {
+                    self.data.sequence = top;
+                }
             }
             Event::StartAgain if self.knows_sequence => {
                 (self.backup, self.deleted) = (None, Vec::new());
                 self.data.sequence = 0;
                 self.sequences += 1;
             }
-            Event::Backup => self.backup = Some(self.data.clone()),
+            Event::Backup if !self.unsure => self.backup = Some(self.data.clone()),
             Event::Restore => {
                 if let Some(data) = self.backup.clone() {
                     self.running.clear();
@@ -445,8 +453,18 @@ fn cases() -> u32 {
     set.unwrap_or(if cfg!(debug_assertions) { 500 } else { 20_000 })
 }
 
+/// The same cases in every run of the suite; others where their number is given.
+fn seed() -> RngSeed {
+    if std::env::var_os("RSOLV_MODEL_CASES").is_some() { RngSeed::Random } else { RngSeed::Fixed(1) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: cases(),
+        rng_seed: seed(),
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn every_row_is_counted_exactly_once(
