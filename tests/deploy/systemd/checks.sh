@@ -68,6 +68,11 @@ ended_for_good() {
 fresh() {
   systemctl stop rsolv-exporter
   systemctl reset-failed rsolv-exporter
+  wait_for 5 forgotten
+}
+
+# What is younger than a second is kept.
+forgotten() {
   journalctl -q --rotate
   journalctl -q --vacuum-time=1s
   [[ -z $(journal) ]]
@@ -270,7 +275,7 @@ further_databases_are_instances() {
   documented 'Several databases' 2 <<<'it is; "secret"'
   wait_for 20 ready 10061
   ready
-  test -s /var/lib/rsolv-exporter@staging/state
+  wait_for 20 test -s /var/lib/rsolv-exporter@staging/state
   [[ $(show rsolv-exporter@staging NRestarts) == 0 ]]
 }
 
