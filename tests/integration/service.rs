@@ -180,7 +180,8 @@ async fn a_state_of_another_user_ends_the_start_with_the_command_that_mends_it()
     std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).unwrap();
     std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let copy = folder.path().join("rsolv-exporter");
-    std::fs::copy(program(), &copy).unwrap();
+    // By another process: a file that this one writes can still be open in a child that another test starts now.
+    assert!(Command::new("cp").arg(program()).arg(&copy).status().unwrap().success());
     let output = Command::new(copy)
         .args(["--database.url", NOWHERE, "--web.listen-address", "127.0.0.1:0", "--state.file"])
         .arg(&state)
