@@ -50,6 +50,8 @@ fuzz: ## Feed each parser of foreign bytes with nonsense for a minute (FUZZ_SECO
 lint: ## Static checks
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	@left="$$(git ls-files '*.pending-snap' '*.snap.new')"; test -z "$$left" || { echo "remove $$left"; exit 1; }
 
 golden: ## Take what is printed now as what is expected
 	INSTA_UPDATE=always cargo test --locked

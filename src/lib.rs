@@ -2,31 +2,25 @@
 //!
 //! # Map
 //!
-//! Straight flow: [`config`] → [`source`] → [`sql`] → [`db`] → [`ledger`] → [`published`] → [`exposition`] → [`web`];
-//! [`poll`] drives it.
+//! Straight flow: [`config`] → [`source`] → [`sql`] → [`postgres`] → [`ledger`] → [`snapshot`] → [`exposition`] → [`web`];
+//! [`poll`] drives it. No module is imported in a ring, and a test holds that.
 //!
 //! | module | what it is | I/O |
 //! | --- | --- | --- |
-//! | [`cli`], [`config`] | command line; settings from flags, environment, file and defaults, checked as a whole | reads files |
+//! | [`cli`] | the command line, made from the settings and the commands | |
+//! | [`commands`] | the commands, one file or folder each, and what they share | all |
+//! | [`config`] | settings from flags, environment, file and defaults, checked as a whole | reads files |
 //! | [`source`] | an event table: a SELECT and the metrics over its columns, checked | reads files |
+//! | [`query`] | PromQL selectors, and which metric and rows they mean | pure |
 //! | [`sql`] | composes the statements around the SELECT | pure |
-//! | [`selector`], [`question`] | PromQL selectors, and which metric and rows they mean | pure |
-//! | [`db`] | one connection, one read-only transaction a poll, definitions against the catalog, rows into own types, failures into reasons | PostgreSQL |
+//! | [`postgres`] | address, connection, TLS, one read-only transaction a poll, definitions against the catalog, failures | PostgreSQL |
 //! | [`ledger`] | [`ledger::frontier`]: which rows next; [`ledger::identity`]: which table is this; [`ledger::totals`]: what has been counted | pure |
-//! | [`poll`], [`backoff`] | the loop: read, count, save, publish; waiting after failures | through [`db`] and [`state`] |
 //! | [`state`] | the ledgers on disk | the state file |
-//! | [`published`] | what a poll hands to the web: immutable pages, rendered once in what scrapes ask for | pure |
+//! | [`poll`] | the loop: read, count, save, publish; waiting after failures | through [`postgres`] and [`state`] |
+//! | [`snapshot`] | what a poll publishes: immutable, rendered once in what scrapes ask for; summaries for people | pure |
 //! | [`exposition`] | Prometheus text, OpenMetrics and protobuf, content negotiation, gzip | pure |
-//! | [`metrics`] | the exporter's metrics about itself | reads `/proc` |
-//! | [`status`] | what the status page shows beside them | pure |
-//! | [`web`], [`listen`] | connections, TLS, users, routes, the status page; the sockets it listens on | HTTP |
-//! | [`serve`], [`once`], [`check`], [`init`], [`healthcheck`] | the commands | |
-//! | [`ask`]: [`explain`], [`rows`], [`buckets`], [`backfill`] | the commands that ask about the numbers | |
-//! | [`walk`], [`gone`] | reading a source backwards by id; counted rows that are gone | through [`db`] and [`state`] |
-//! | [`table`], [`duration`] | tables for a terminal; spans of time as people write them | pure |
-//! | [`build`] | what the program was built from | pure |
-//! | [`log`], [`notify`] | where log lines go; what the service manager is told | standard error, a socket |
-//! | [`unit`], [`orphans`] | a command as a unit of systemd's would run it; what a process 1 has to clean up | processes |
+//! | [`telemetry`] | the exporter's metrics about itself, log lines, the service manager | standard error, `/proc`, a socket |
+//! | [`web`] | sockets, connections, TLS, who may see what, routes, the status page | HTTP |
 //!
 //! # Invariants
 //!
@@ -43,39 +37,17 @@
 //! - No text that reaches a log, an error, a metric or a page holds a password or the contents of a row.
 #![deny(missing_docs)]
 
-pub mod ask;
-pub mod backfill;
-pub mod backoff;
-pub mod buckets;
-pub mod build;
-pub mod check;
 pub mod cli;
+pub mod commands;
 pub mod config;
-pub mod db;
-pub mod duration;
-pub mod explain;
 pub mod exposition;
-pub mod gone;
-pub mod healthcheck;
-pub mod init;
 pub mod ledger;
-pub mod listen;
-pub mod log;
-pub mod metrics;
-pub mod notify;
-pub mod once;
-pub mod orphans;
 pub mod poll;
-pub mod published;
-pub mod question;
-pub mod rows;
-pub mod selector;
-pub mod serve;
+pub mod postgres;
+pub mod query;
+pub mod snapshot;
 pub mod source;
 pub mod sql;
 pub mod state;
-pub mod status;
-pub mod table;
-pub mod unit;
-pub mod walk;
+pub mod telemetry;
 pub mod web;

@@ -4,13 +4,14 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
-use rsolv_exporter::ask::AskError;
 use rsolv_exporter::cli::{self, Task};
+use rsolv_exporter::commands::ask::AskError;
+use rsolv_exporter::commands::{ask, check, config, healthcheck, init, once, rows, serve, unit};
 use rsolv_exporter::config::Settings;
-use rsolv_exporter::db::Failure;
+use rsolv_exporter::postgres::Failure;
 use rsolv_exporter::source::Source;
-use rsolv_exporter::web::Gate;
-use rsolv_exporter::{ask, check, healthcheck, init, log, once, rows, serve, unit};
+use rsolv_exporter::telemetry::log;
+use rsolv_exporter::web::AccessControl;
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
         Err(problems) => return misused("these settings cannot be used", &problems),
     };
     if task == Task::Config {
-        print(&settings.to_string());
+        print(&config::settings(&settings));
         return ExitCode::SUCCESS;
     }
     if let Task::Init(table) = &task {
@@ -74,8 +75,8 @@ fn main() -> ExitCode {
     };
     // What does not serve has no use for certificates, nor maybe the right to read them.
     let gate = match task {
-        Task::Serve | Task::Check { .. } => Gate::open(settings.web.config_file.clone()),
-        _ => Gate::open(None),
+        Task::Serve | Task::Check { .. } => AccessControl::open(settings.web.config_file.clone()),
+        _ => AccessControl::open(None),
     };
     let gate = match gate {
         Ok(gate) => gate,
@@ -123,7 +124,7 @@ fn share_heap() {
     }
 }
 
-async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: Gate) -> Result<ExitCode, String> {
+async fn run(task: Task, settings: &Settings, sources: Vec<Source>, gate: AccessControl) -> Result<ExitCode, String> {
     match task {
         Task::Serve => {
             let stop = serve::stop_signal().map_err(|e| format!("cannot wait for signals: {e}"))?;

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use rsolv_exporter::question::Question;
-use rsolv_exporter::selector::Selector;
+use rsolv_exporter::query::resolved::ResolvedSelector;
+use rsolv_exporter::query::selector::Selector;
 use rsolv_exporter::source::Source;
 
 static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| Source::shipped().expect("good definitions"));
@@ -15,5 +15,5 @@ fuzz_target!(|text: &str| {
         let again = selector.to_string();
         assert_eq!(again.parse(), Ok(selector), "{again}");
     }
-    let _ = Question::parse(text, &SOURCES);
+    let _ = ResolvedSelector::parse(text, &SOURCES);
 });

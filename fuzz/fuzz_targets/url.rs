@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use rsolv_exporter::db::{Target, Timeouts};
+use rsolv_exporter::postgres::{Target, Timeouts};
 
 const PASSWORD: &str = "hunter2";
 

@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::Task;
-use crate::{backfill, buckets, rows};
+use crate::commands::{backfill, buckets, rows};
 
 const SELECTOR: &str = "\
 A selector is what Prometheus takes: NAME{label=\"value\",…} with = != =~ !~.
@@ -313,7 +313,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::question::{Question, REJECTED};
+    use crate::query::resolved::{REJECTED, ResolvedSelector};
     use crate::source::Source;
 
     /// The words of a command in a help text, up to where the shell takes over.
@@ -347,7 +347,7 @@ mod tests {
                     _ => None,
                 };
                 if let Some(selector) = selector {
-                    Question::parse(&selector, &sources).unwrap_or_else(|e| panic!("{line}: {e}"));
+                    ResolvedSelector::parse(&selector, &sources).unwrap_or_else(|e| panic!("{line}: {e}"));
                 }
                 examples += 1;
             }

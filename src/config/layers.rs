@@ -6,7 +6,7 @@ use config::{Config, File, FileFormat, Map, Value, ValueKind};
 
 use super::Invalid;
 use super::keys::{KEYS, Key, PREFIX};
-use crate::db::Environment;
+use crate::postgres::Environment;
 
 /// What is set, by key, with its origin. Values are text; they are parsed by whoever knows their type.
 #[derive(Clone, Debug)]

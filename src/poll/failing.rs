@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use tokio::time::{Duration, Instant};
 
-use crate::db::{Failure, Session};
 use crate::ledger::frontier::{Range, ReadPlan};
+use crate::postgres::{Failure, Session};
 use crate::source::Source;
 
 /// So many such rows are looked for in one read at most, each of which takes a statement for every halving.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 
 use super::{MIN_LIMIT, Poller, Tracked, failing};
-use crate::db::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session};
 use crate::ledger::frontier::{Range, ReadPlan, Sighting};
 use crate::ledger::identity::{Evidence, Mark};
 use crate::ledger::missing::Moment;
 use crate::ledger::{Applied, ApplyError, Group, Judgement, Seen};
+use crate::postgres::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session, is_other};
 use crate::source::Source;
 
 /// A transaction begins again so often when a table was rewritten after its snapshot was taken.
@@ -182,7 +182,7 @@ impl Poller {
                 now = identity,
                 "this is another database: rows that were counted are looked for in it"
             );
-            self.position = crate::db::Position::default();
+            self.position = crate::postgres::Position::default();
         }
         if self.identity.as_ref() != Some(&identity) {
             self.identity = Some(identity);
@@ -224,12 +224,6 @@ fn behind(now: &Position, last: &Position) -> Failure {
     let failure =
         Failure::new(Reason::Behind, "the standby lags: its snapshot is older than the last one that was read");
     Failure { detail: Some(numbers), ..failure }.losing()
-}
-
-/// Whether two identities (`system/database`) are of two databases; a system that is unknown can be the same one.
-pub fn is_other(was: &str, now: &str) -> bool {
-    let (was, now) = (was.split_once('/'), now.split_once('/'));
-    was.zip(now).is_none_or(|((was, one), (now, other))| one != other || (was != now && was != "?" && now != "?"))
 }
 
 impl Tracked {
@@ -400,13 +394,8 @@ fn unread(ranges: &[(i64, i64)], seen: &[Seen], limit: usize) -> Vec<(i64, i64)>
 
 #[cfg(test)]
 mod tests {
-    use super::{Seen, is_other, unread};
+    use super::{Seen, unread};
 
-    #[test]
-    fn a_system_that_the_role_may_not_know_can_be_the_same_one() {
-        assert!(!is_other("1/5", "1/5") && !is_other("?/5", "1/5") && !is_other("1/5", "?/5"));
-        assert!(is_other("1/5", "2/5") && is_other("1/5", "1/6") && is_other("?/5", "1/6"));
-    }
     #[test]
     fn ranges_that_came_back_full_go_on_behind_their_last_row() {
         let seen = |ids: &[i64]| Seen { ids: ids.to_vec(), ..Seen::default() };

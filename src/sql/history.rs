@@ -2,9 +2,9 @@
 
 use super::view::{NAME, View, view};
 use super::{Columns, array, count, ident, sum};
-use crate::backfill::Timeline;
 use crate::ledger::Labels;
-use crate::question::value as measured;
+use crate::query::resolved::value as measured;
+use crate::query::timeline::Timeline;
 use crate::source::{Kind, Metric, Source};
 
 /// The column that has the step: no label can be called so.

@@ -3,8 +3,8 @@
 use super::view::{self, View, view};
 use super::{Columns, ident, literal};
 use crate::ledger::Labels;
-use crate::question::{Part, Question};
-use crate::selector::{Matcher, Operator};
+use crate::query::resolved::{Part, ResolvedSelector};
+use crate::query::selector::{Matcher, Operator};
 use crate::source::Kind;
 
 /// The spelling of a bucket and, to put buckets in order, its bound.
@@ -28,7 +28,7 @@ fn anchored(expression: &str) -> String {
 }
 
 /// The view in which a question can be answered.
-pub fn view_of<'a>(question: &'a Question, sets: Option<Vec<&'a Labels>>) -> View<'a> {
+pub fn view_of<'a>(question: &'a ResolvedSelector, sets: Option<Vec<&'a Labels>>) -> View<'a> {
     let labels = question.labels();
     let short = labels.iter().copied().filter(|l| question.pinned(l).is_some_and(view::is_short)).collect();
     let values = question.value().into_iter().collect();
@@ -47,7 +47,12 @@ pub fn view_of<'a>(question: &'a Question, sets: Option<Vec<&'a Labels>>) -> Vie
 /// (for gauges that are times: the latest, or the earliest, of them). With several series, the rows before are the series.
 ///
 /// `counted` is a further condition on the view, for a ledger's part of the rows.
-pub fn number(question: &Question, columns: &Columns, sets: Option<Vec<&Labels>>, counted: Option<&str>) -> String {
+pub fn number(
+    question: &ResolvedSelector,
+    columns: &Columns,
+    sets: Option<Vec<&Labels>>,
+    counted: Option<&str>,
+) -> String {
     let with = view(question.source, columns, &view_of(question, sets));
     let mut conditions = row_state(question);
     conditions.extend(question.matchers.iter().map(|m| condition(&ident(&m.label), m)));
@@ -134,7 +139,7 @@ pub fn number(question: &Question, columns: &Columns, sets: Option<Vec<&Labels>>
 }
 
 /// Whether a row is in a state in which the metric looks at it.
-pub fn row_state(question: &Question) -> Vec<String> {
+pub fn row_state(question: &ResolvedSelector) -> Vec<String> {
     match question.metric.kind {
         Kind::Open => vec!["NOT done".to_owned()],
         Kind::Oldest(_) => vec!["NOT done".to_owned(), format!("isfinite({})", since(question))],
@@ -145,7 +150,7 @@ pub fn row_state(question: &Question) -> Vec<String> {
 }
 
 /// The time since which an open row has been there, in the view.
-fn since(question: &Question) -> String {
+fn since(question: &ResolvedSelector) -> String {
     question.since().map(view::since).unwrap_or_default()
 }
 
@@ -153,7 +158,7 @@ fn since(question: &Question) -> String {
 ///
 /// Of `_bucket`, `le` with `=` or `=~` means rows that the bucket counts, with `!=` or `!~` rows that it does not count.
 /// Of a histogram by its own name, `le` is the smallest bound that is not below the value.
-pub fn behind(question: &Question) -> Vec<String> {
+pub fn behind(question: &ResolvedSelector) -> Vec<String> {
     let mut conditions = row_state(question);
     conditions.extend(question.matchers.iter().map(|m| condition(&ident(&m.label), m)));
     conditions.extend(question.only().map(view::only));
@@ -184,7 +189,7 @@ pub fn behind(question: &Question) -> Vec<String> {
 }
 
 /// What a row adds to the number, or is measured with; `None` where each row adds 1.
-pub fn row_value(question: &Question) -> Option<String> {
+pub fn row_value(question: &ResolvedSelector) -> Option<String> {
     match (&question.metric.kind, question.value()) {
         (Kind::Oldest(_), _) => Some(format!("extract(epoch FROM {})::float8", since(question))),
         (Kind::Newest, _) => Some("extract(epoch FROM at)::float8".to_owned()),
@@ -194,7 +199,7 @@ pub fn row_value(question: &Question) -> Option<String> {
 }
 
 /// The buckets that conditions with `=` and `!=` leave.
-fn bounds(question: &Question) -> Vec<(String, f64)> {
+fn bounds(question: &ResolvedSelector) -> Vec<(String, f64)> {
     let fits = |le: &str| {
         question.le.iter().all(|m| match m.operator {
             Operator::Equal => m.value == le,
@@ -205,7 +210,7 @@ fn bounds(question: &Question) -> Vec<(String, f64)> {
     question.bounds().into_iter().filter(|(le, _)| fits(le)).collect()
 }
 
-fn regular<'a>(question: &'a Question) -> impl Iterator<Item = &'a Matcher> {
+fn regular<'a>(question: &'a ResolvedSelector) -> impl Iterator<Item = &'a Matcher> {
     question.le.iter().filter(|m| m.is_regular())
 }
 
@@ -215,7 +220,7 @@ fn within(valid: &str, bound: f64) -> String {
 }
 
 /// Something about the bucket into which a value falls.
-fn own(question: &Question, show: impl Fn(&(String, f64)) -> String) -> String {
+fn own(question: &ResolvedSelector, show: impl Fn(&(String, f64)) -> String) -> String {
     let valid = question.value().map(view::value).unwrap_or_default();
     let bounds = question.bounds();
     let branch = |b: &(String, f64)| match b.1.is_infinite() {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{Fingerprint, Saved};
-use crate::db::Position;
 use crate::ledger::decimal::Decimal;
 use crate::ledger::frontier::Frontier;
 use crate::ledger::id_set::IdSet;
 use crate::ledger::missing::Moment;
 use crate::ledger::{self, Birth, Labels, Sets};
+use crate::postgres::Position;
 
 #[derive(Deserialize)]
 pub struct State {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::places::network;
+use super::connection_slots::network;
 
 /// So many passwords are verified at once; each keeps a processor busy.
 pub const AT_ONCE: usize = 2;

@@ -11,24 +11,24 @@ use tokio::task::JoinError;
 use tokio::time::{Duration, Instant};
 
 use super::Client;
+use super::access::{AccessControl, Protection};
 use super::body::Body;
-use super::gate::{Gate, Protection};
 use super::host;
-use super::page::{self, View};
+use super::status_page::{self, View};
 use crate::exposition::gzip;
 use crate::exposition::{Format, accept, own};
-use crate::metrics::Metrics;
-use crate::published::{Answer, Published};
+use crate::snapshot::{CachedResponse, SnapshotStore};
 use crate::source::Source;
+use crate::telemetry::self_metrics::Metrics;
 
 /// The metrics of the process, which change all the time, are read at most this often.
 const READ_PROCESS: Duration = Duration::from_secs(1);
 
 /// Everything that a response is made of.
 #[derive(Debug)]
-pub struct Site {
+pub struct AppState {
     /// The newest pages.
-    pub published: Arc<Published>,
+    pub published: Arc<SnapshotStore>,
     /// The exporter's own metrics.
     pub metrics: Metrics,
     /// Where the metrics are.
@@ -42,10 +42,10 @@ pub struct Site {
     /// Whether the status page shows everything to everyone.
     pub show_details: bool,
     /// Who may come in.
-    pub gate: Arc<Gate>,
+    pub gate: Arc<AccessControl>,
 }
 
-impl Site {
+impl AppState {
     /// Answers a request; nothing in here waits for the database or a lock.
     pub async fn respond<B>(&self, request: &Request<B>, client: Client, protection: &Protection) -> Response<Body> {
         let mut response = if host::is_named(request) {
@@ -62,7 +62,7 @@ impl Site {
         }
         let headers = response.headers_mut();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        Gate::decorate(protection, headers);
+        AccessControl::decorate(protection, headers);
         response
     }
 
@@ -127,7 +127,7 @@ impl Site {
         response
     }
 
-    async fn body(&self, format: Format, packed: bool) -> Result<(Arc<Answer>, Body), JoinError> {
+    async fn body(&self, format: Format, packed: bool) -> Result<(Arc<CachedResponse>, Body), JoinError> {
         let answer = self.exposition(format).await?;
         if !packed {
             let body = Body::of(answer.plain.iter().cloned());
@@ -145,7 +145,7 @@ impl Site {
     }
 
     /// The last answer, or a new one when something has changed since.
-    async fn exposition(&self, format: Format) -> Result<Arc<Answer>, JoinError> {
+    async fn exposition(&self, format: Format) -> Result<Arc<CachedResponse>, JoinError> {
         let now = Instant::now();
         let last = self.published.newest().answers[format as usize].load_full();
         let version = self.metrics.version();
@@ -161,7 +161,7 @@ impl Site {
             plain.push(page.rendered(format).await?.plain.clone());
         }
         plain.push(of_exporter(families, format, pages.len() == self.sources.len()));
-        let answer = Arc::new(Answer { pages, plain, packed: OnceCell::new(), version, until });
+        let answer = Arc::new(CachedResponse { pages, plain, packed: OnceCell::new(), version, until });
         newest.answers[format as usize].store(Some(answer.clone()));
         Ok(answer)
     }
@@ -185,7 +185,7 @@ impl Site {
         if packed {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        if let Ok(policy) = HeaderValue::from_str(&page::POLICY) {
+        if let Ok(policy) = HeaderValue::from_str(&status_page::POLICY) {
             headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         }
         for (name, value) in [

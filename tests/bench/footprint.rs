@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rsolv_exporter::exposition::Format;
-use rsolv_exporter::published::Page;
+use rsolv_exporter::snapshot::SourceSnapshot;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::state::{self, Resumed, State, StateFile};
 
@@ -79,7 +79,7 @@ fn render(state: &State) -> Result<f64> {
         };
         let started = Instant::now();
         let now = tokio::time::Instant::now();
-        let page = Page::new(source.into(), ledger.into(), false, now, Duration::from_secs(300));
+        let page = SourceSnapshot::new(source.into(), ledger.into(), false, now, Duration::from_secs(300));
         let text = page.render(Format::OpenMetrics, 0);
         took += started.elapsed();
         drop(text);

@@ -12,7 +12,7 @@ use rsolv_exporter::ledger::decimal::Decimal;
 use rsolv_exporter::ledger::frontier::ReadPlan;
 use rsolv_exporter::ledger::missing::Moment;
 use rsolv_exporter::ledger::{Group, Ledger};
-use rsolv_exporter::published::Page;
+use rsolv_exporter::snapshot::SourceSnapshot;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::sql::{self, Column, ColumnType, Columns};
 use rsolv_exporter::state::{Fingerprint, Saved, State, StateFile};
@@ -54,10 +54,10 @@ fn ledger(source: &Source, repositories: i64) -> Ledger {
     ledger
 }
 
-fn page(repositories: i64) -> Arc<Page> {
+fn page(repositories: i64) -> Arc<SourceSnapshot> {
     let source = source();
     let ledger = ledger(&source, repositories);
-    Page::new(source.into(), ledger.into(), false, tokio::time::Instant::now(), Duration::from_secs(300))
+    SourceSnapshot::new(source.into(), ledger.into(), false, tokio::time::Instant::now(), Duration::from_secs(300))
 }
 
 /// A poll with 99 new rows, while the last page shares the ledger.

@@ -6,10 +6,10 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use rsolv_exporter::config::{Settings, load};
-use rsolv_exporter::metrics::Metrics;
 use rsolv_exporter::poll::Poller;
-use rsolv_exporter::published::Published;
+use rsolv_exporter::snapshot::SnapshotStore;
 use rsolv_exporter::source::Source;
+use rsolv_exporter::telemetry::self_metrics::Metrics;
 use serde_json::json;
 
 use crate::support::database::Database;
@@ -99,7 +99,7 @@ pub async fn save_state(url: &str, path: &Path, more: &[(&str, &str)]) {
     let settings = Settings::check(&load(None, BTreeMap::new(), flags).unwrap()).unwrap();
     let sources = Source::shipped().unwrap();
     let metrics = Metrics::new(&sources);
-    let mut poller = Poller::new(&settings, sources, metrics, Arc::new(Published::default()));
+    let mut poller = Poller::new(&settings, sources, metrics, Arc::new(SnapshotStore::default()));
     poller.keep_state(path).unwrap();
     poller.poll().await.unwrap();
 }

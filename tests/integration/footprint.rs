@@ -5,22 +5,22 @@ use std::sync::Arc;
 use hyper::Request;
 use rsolv_exporter::ledger::missing::Moment;
 use rsolv_exporter::ledger::{Group, Ledger};
-use rsolv_exporter::metrics::Metrics;
-use rsolv_exporter::published::Published;
+use rsolv_exporter::snapshot::SnapshotStore;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::state::{Fingerprint, Saved, State, StateFile};
-use rsolv_exporter::web::{Client, Gate, Site};
+use rsolv_exporter::telemetry::self_metrics::Metrics;
+use rsolv_exporter::web::{AccessControl, AppState, Client};
 
 use crate::allocations::{Asked, counted};
 use crate::rendering::{groups, ledger, page};
 
 /// What the thread that serves asks for when nothing has changed since the last scrape. The clock stands still.
 async fn scrape(repositories: i64, accept: &str, coding: &str) -> Asked {
-    let published = Arc::new(Published::default());
+    let published = Arc::new(SnapshotStore::default());
     published.publish(vec![page(repositories)], || ());
-    let gate = Arc::new(Gate::open(None).expect("nothing to protect"));
+    let gate = Arc::new(AccessControl::open(None).expect("nothing to protect"));
     let sources = Source::shipped().expect("sound definitions");
-    let site = Site {
+    let site = AppState {
         published,
         metrics: Metrics::new(&sources),
         telemetry_path: "/metrics".into(),

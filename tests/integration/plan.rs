@@ -3,11 +3,11 @@
 //! `RSOLV_PLAN_ROWS=1000000,5000000` sets the sizes of the history, which `--nocapture` shows with what was measured.
 
 use rsolv_exporter::config::{self, Settings};
-use rsolv_exporter::metrics::Metrics;
 use rsolv_exporter::poll::Poller;
-use rsolv_exporter::published::Published;
+use rsolv_exporter::snapshot::SnapshotStore;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::sql;
+use rsolv_exporter::telemetry::self_metrics::Metrics;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Subject {
         let settings = Settings::check(&layers).expect("good settings");
         let sources = Source::shipped().expect("sound definitions");
         let metrics = Metrics::new(&sources);
-        let poller = Poller::new(&settings, sources, metrics, Arc::new(Published::default()));
+        let poller = Poller::new(&settings, sources, metrics, Arc::new(SnapshotStore::default()));
         Self { settings, poller }
     }
 

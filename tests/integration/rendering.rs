@@ -7,7 +7,7 @@ use rsolv_exporter::exposition::Format;
 use rsolv_exporter::ledger::decimal::Decimal;
 use rsolv_exporter::ledger::missing::Moment;
 use rsolv_exporter::ledger::{Group, Ledger};
-use rsolv_exporter::published::Page;
+use rsolv_exporter::snapshot::SourceSnapshot;
 use rsolv_exporter::source::Source;
 
 use crate::allocations::{Asked, counted};
@@ -43,18 +43,24 @@ pub fn ledger(repositories: i64) -> Ledger {
 }
 
 /// Its page.
-pub fn page(repositories: i64) -> Arc<Page> {
+pub fn page(repositories: i64) -> Arc<SourceSnapshot> {
     let source = Source::shipped().expect("sound definitions").remove(0);
-    Page::new(source.into(), ledger(repositories).into(), false, tokio::time::Instant::now(), Duration::from_secs(300))
+    SourceSnapshot::new(
+        source.into(),
+        ledger(repositories).into(),
+        false,
+        tokio::time::Instant::now(),
+        Duration::from_secs(300),
+    )
 }
 
 /// Renders a page with room for `size` bytes; returns what that asked for, and bytes.
-fn render(page: &Page, format: Format, size: usize) -> (Asked, usize) {
+fn render(page: &SourceSnapshot, format: Format, size: usize) -> (Asked, usize) {
     let (rendered, asked) = counted(|| page.render(format, size));
     (asked, rendered.len())
 }
 
-fn samples(page: &Page) -> usize {
+fn samples(page: &SourceSnapshot) -> usize {
     let text = page.render(Format::Text, 0);
     String::from_utf8_lossy(&text).lines().filter(|line| !line.starts_with('#')).count()
 }

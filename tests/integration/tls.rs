@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use rsolv_exporter::config::{Layers, Settings};
-use rsolv_exporter::db::{Failure, Reason};
+use rsolv_exporter::postgres::{Failure, Reason};
 
 use crate::outages::{failures, up};
 use crate::support::certificates::Certificate;

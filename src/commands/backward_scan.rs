@@ -1,0 +1,186 @@
+//! Reads a source from its newest id backwards, through the primary key, in pieces that each are quick.
+//!
+//! No index follows time, so what happened lately is found by reading back. A search gives up when it has taken as long
+//! as one statement may (`database.statement_timeout`), and then says how far it came.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::Row;
+
+use crate::postgres::{Failure, Reason, Session, in_file};
+use crate::source::Source;
+use crate::sql::Columns;
+use crate::sql::view::{View, view};
+
+/// Rows of the first piece.
+const FIRST: i64 = 2_000;
+/// More rows would hold too much at once.
+const LARGEST: i64 = 200_000;
+/// A piece should take about this long, and at most a tenth of the whole search.
+const PIECE: Duration = Duration::from_secs(1);
+/// So many rows in a row that are too old end a search with a limit in time: what is older was written earlier, but an
+/// execution that ran for long can finish after many that began later.
+pub const OLDER: i64 = 10_000;
+
+/// Where a search stands, or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There is more.
+    Going,
+    /// Every row was read.
+    All,
+    /// The last [`OLDER`] rows were too old.
+    Older,
+    /// It took too long.
+    GaveUp,
+}
+
+/// A search through a source. It lives inside one transaction.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    session: &'a Session,
+    source: &'a Source,
+    columns: &'a Columns,
+    view: View<'a>,
+    /// Not older than this, in seconds since the epoch.
+    since: Option<f64>,
+    deadline: Instant,
+    piece: Duration,
+    limit: i64,
+    below: Option<i64>,
+    only: Option<i64>,
+    older: i64,
+    /// Rows read.
+    pub read: i64,
+    /// When the row with the smallest id read happened, as text.
+    pub reached: String,
+    /// How it goes.
+    pub state: State,
+}
+
+/// SQL that shows a time: in UTC, with milliseconds, as RFC 3339.
+pub fn time(column: &str) -> String {
+    format!(
+        "coalesce(to_char({column}::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), {column}::text)"
+    )
+}
+
+impl<'a> Walk<'a> {
+    /// A search that begins at the newest row.
+    pub fn new(
+        session: &'a Session,
+        source: &'a Source,
+        columns: &'a Columns,
+        view: View<'a>,
+        since: Option<f64>,
+        limit: Duration,
+    ) -> Self {
+        Self {
+            session,
+            source,
+            columns,
+            view,
+            since,
+            deadline: Instant::now() + limit,
+            piece: PIECE.min(limit / 10),
+            limit: FIRST,
+            below: None,
+            only: None,
+            older: 0,
+            read: 0,
+            reached: String::new(),
+            state: State::Going,
+        }
+    }
+
+    /// The condition on the view that a row is not too old.
+    pub fn recent(&self) -> Option<String> {
+        self.since.map(|since| format!("at >= to_timestamp({since:?})"))
+    }
+
+    /// Reads the row with this id, if one is given, and no other.
+    pub fn only(&mut self, id: Option<i64>) {
+        self.only = id;
+    }
+
+    /// The source that is searched.
+    pub fn source(&self) -> &Source {
+        self.source
+    }
+
+    /// The smallest id read.
+    pub fn lowest(&self) -> Option<i64> {
+        self.below
+    }
+
+    /// Reads the next piece: the rows of `found`, a SELECT from the view, in the order of the SELECT `order`. Their columns
+    /// begin at the returned position.
+    pub async fn next(&mut self, found: &str, order: &str) -> Result<(Vec<Row>, usize), Failure> {
+        let started = Instant::now();
+        let below = match (self.only, self.below) {
+            (Some(id), _) => format!("WHERE execution.id = {id}\n  "),
+            (None, Some(id)) => format!("WHERE execution.id < {id}\n  "),
+            (None, None) => String::new(),
+        };
+        self.view.which = format!("{below}ORDER BY execution.id DESC LIMIT {}", self.limit);
+        let recent = self.recent().unwrap_or_else(|| "true".to_owned());
+        let statement = format!(
+            "WITH {}\nSELECT piece.*, found.* FROM (\n  SELECT count(*) AS rows, min(id) AS lowest,\n    \
+             count(*) FILTER (WHERE {recent} OR NOT done) AS recent,\n    {} AS reached\n  FROM seen\n) AS piece\n\
+             LEFT JOIN (\n{found}\n) AS found ON true\nORDER BY {order}",
+            view(self.source, self.columns, &self.view),
+            time("(array_agg(at ORDER BY id))[1]"),
+        );
+        let rows = match self.session.rows(&statement, &[]).await {
+            Ok(rows) => rows,
+            Err(failure) if failure.reason == Reason::Timeout && !failure.connection_lost && self.read > 0 => {
+                self.state = State::GaveUp;
+                // The failure has ended the transaction; who goes on does so in a new one.
+                self.session.batch("ROLLBACK").await?;
+                self.session.begin().await?;
+                return Ok((Vec::new(), 4));
+            }
+            Err(failure) => return Err(in_file(self.source, None, failure)),
+        };
+        let Some(first) = rows.first() else { return Ok((rows, 4)) };
+        let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
+        let read: i64 = first.try_get(0).map_err(failure)?;
+        let recent: i64 = first.try_get(2).map_err(failure)?;
+        if read > 0 {
+            self.below = first.try_get(1).map_err(failure)?;
+            self.reached = first.try_get::<_, Option<String>>(3).map_err(failure)?.unwrap_or_default();
+        }
+        self.read += read;
+        self.older = if recent == 0 { self.older + read } else { 0 };
+        self.state = if read < self.limit || self.only.is_some() {
+            State::All
+        } else if self.since.is_some() && self.older >= OLDER {
+            State::Older
+        } else if Instant::now() >= self.deadline {
+            State::GaveUp
+        } else {
+            State::Going
+        };
+        let took = started.elapsed();
+        if took > self.piece {
+            self.limit = (self.limit / 2).max(FIRST / 4);
+        } else if took < self.piece / 3 {
+            self.limit = (self.limit * 2).min(LARGEST);
+        }
+        Ok((rows, 4))
+    }
+
+    /// For people: how far a search that gave up has come.
+    pub fn gave_up(&self) -> Option<String> {
+        (self.state == State::GaveUp).then(|| {
+            format!(
+                "gave up after database.statement_timeout: read the newest {} rows, back to id {} of {}. \
+                 A longer --database.statement-timeout looks further back",
+                self.read,
+                self.below.unwrap_or_default(),
+                self.reached
+            )
+        })
+    }
+}

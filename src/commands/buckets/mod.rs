@@ -1,0 +1,195 @@
+//! The command `buckets`: bounds for a histogram from the values that there really are.
+
+mod distribution;
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+pub use distribution::{Distribution, QUANTILES};
+
+use crate::commands::backward_scan::{OLDER, State, Walk};
+use crate::commands::text_table::{Column, WIDTH, table};
+use crate::config::Settings;
+use crate::config::duration;
+use crate::postgres::Failure;
+use crate::query::resolved::ResolvedSelector;
+use crate::source::{Kind, Native};
+use crate::sql::series::{behind, row_value, view_of};
+
+/// What to look at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Which histogram, and if wanted which of its series.
+    pub selector: String,
+    /// Executions that finished within this time.
+    pub since: Duration,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Suggestion<'a> {
+    question: &'a ResolvedSelector<'a>,
+    since: Duration,
+    /// The values.
+    pub values: Distribution,
+    /// How they are distributed today.
+    pub today: Vec<f64>,
+    /// How they should be.
+    pub bounds: Vec<f64>,
+    notes: Vec<String>,
+}
+
+/// Reads the values of a histogram, newest first.
+pub async fn suggest<'a>(
+    settings: &Settings,
+    question: &'a ResolvedSelector<'a>,
+    since: Duration,
+) -> Result<Suggestion<'a>, Failure> {
+    let session = settings.target.connect().await?;
+    let clock = session.begin().await?.clock;
+    let columns = session.describe(question.source).await?;
+    let view = view_of(question, None);
+    let limit = settings.target.timeouts().statement;
+    let oldest = Some(clock - since.as_secs_f64());
+    let mut walk = Walk::new(&session, question.source, &columns, view, oldest, limit);
+    let mut conditions = behind(question);
+    conditions.extend(walk.recent());
+    let found = format!(
+        "  SELECT {}::float8 AS value, count(*) AS times\n  FROM seen\n  WHERE {}\n  GROUP BY 1",
+        row_value(question).unwrap_or_else(|| "1".to_owned()),
+        conditions.join("\n    AND ")
+    );
+    let mut values = Distribution::default();
+    while walk.state == State::Going {
+        let (rows, first) = walk.next(&found, "found.value").await?;
+        for row in &rows {
+            let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
+            if let Some(value) = row.try_get::<_, Option<f64>>(first).map_err(failure)? {
+                let times: i64 = row.try_get(first + 1).map_err(failure)?;
+                values.add(value, times.unsigned_abs());
+            }
+        }
+    }
+    session.end().await?;
+    let mut notes: Vec<String> = walk.gave_up().into_iter().collect();
+    if walk.state == State::Older {
+        notes.push(format!("read back to id {}: {OLDER} rows in a row are older", walk.lowest().unwrap_or_default()));
+    }
+    let today = match &question.metric.kind {
+        Kind::Histogram { buckets, .. } => buckets.clone(),
+        _ => Vec::new(),
+    };
+    let (integer, largest) = question.value().map_or((false, f64::MAX), |value| (value.integer, value.max));
+    let bounds = values.suggest(today.len(), integer, largest);
+    Ok(Suggestion { question, since, values, today, bounds, notes })
+}
+
+impl Suggestion<'_> {
+    fn native(&self) -> Option<&Native> {
+        match self.question.metric.kind {
+            Kind::Histogram { native, .. } => native.map(|i| &self.question.source.natives[i]),
+            _ => None,
+        }
+    }
+
+    /// The definition of the histogram with the suggested bounds, as it stands in the source's TOML file.
+    pub fn toml(&self) -> String {
+        let (source, metric) = (self.question.source, self.question.metric);
+        let text = |text: &str| toml_string(text);
+        let list = |list: &[String]| list.iter().map(|item| text(item)).collect::<Vec<_>>().join(", ");
+        let mut toml = format!("[[histogram]]\nname = {}\nhelp = {}\n", text(&metric.name), text(&metric.help));
+        let mut line = |key: &str, value: String| _ = writeln!(toml, "{key} = {value}");
+        metric.unit.iter().for_each(|unit| line("unit", text(unit)));
+        self.question.value().iter().for_each(|value| line("value", text(&value.column)));
+        self.question.only().iter().for_each(|only| line("where", text(only)));
+        if !metric.labels.is_empty() {
+            line("labels", format!("[{}]", list(&metric.labels)));
+        }
+        if !metric.enumerate.is_empty() {
+            let all = metric.enumerate.iter().map(|(label, values)| format!("{label} = [{}]", list(values)));
+            line("enumerate", format!("{{ {} }}", all.collect::<Vec<_>>().join(", ")));
+        }
+        let bounds: Vec<String> = self.bounds.iter().map(ToString::to_string).collect();
+        line("buckets", format!("[{}]", bounds.join(", ")));
+        if let Some(native) = self.native() {
+            line("native", "true".to_owned());
+            if native.factor != Native::FACTOR {
+                line("factor", format!("{:?}", native.factor));
+            }
+            if native.max_buckets != Native::MAX_BUCKETS {
+                line("max_buckets", native.max_buckets.to_string());
+            }
+            if native.zero_threshold != Native::ZERO_THRESHOLD {
+                line("zero_threshold", format!("{:?}", native.zero_threshold));
+            }
+        }
+        format!("# In {}.toml, in place of the histogram of this name.\n{toml}", source.name)
+    }
+}
+
+/// A basic string of TOML.
+pub fn toml_string(text: &str) -> String {
+    // JSON's escapes are all TOML's, which further wants one for DEL.
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+impl fmt::Display for Suggestion<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (values, since) = (&self.values, duration::short(self.since, " "));
+        let unit = self.question.metric.unit.as_deref();
+        let short = |value: f64| match duration::of(value, unit) {
+            Some(span) => duration::short(span, ""),
+            None => short(value),
+        };
+        let (Some(min), Some(max)) = (values.min(), values.max()) else {
+            writeln!(f, "no values within {since}: nothing to go by")?;
+            return self.notes.iter().try_for_each(|note| writeln!(f, "{note}"));
+        };
+        let count = if values.total() == 1 { "1 value".to_owned() } else { format!("{} values", values.total()) };
+        writeln!(f, "{}: {count} within {since}, from {} to {}", self.question.selector, short(min), short(max))?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))?;
+        if max == 0.0 {
+            return writeln!(f, "All values are 0, which says nothing about bounds: today's can stay.");
+        }
+        let above = |bounds: &[f64]| values.total() - bounds.last().map_or(0, |&bound| values.below(bound));
+        let column = |name: &str| Column { name: name.to_owned(), right: true, cut: false };
+        let columns = ["quantile", "exact", "today's", "error", "suggested", "error"].map(column);
+        let row = |q: &f64| {
+            let exact = values.quantile(*q).unwrap_or_default();
+            let mut row = vec![format!("p{}", q * 100.0), short(exact)];
+            for bounds in [&self.today, &self.bounds] {
+                let estimate = values.estimate(*q, bounds).unwrap_or_default();
+                let error =
+                    if exact == 0.0 { "-".to_owned() } else { format!("{:+.1} %", (estimate / exact - 1.0) * 100.0) };
+                row.extend([short(estimate), error]);
+            }
+            row
+        };
+        let mut rows: Vec<Vec<String>> = QUANTILES.iter().map(row).collect();
+        let (today, suggested) = (above(&self.today), above(&self.bounds));
+        rows.push(["above", "", &today.to_string(), "", &suggested.to_string(), ""].map(str::to_owned).to_vec());
+        write!(f, "\n{}\n", table(&columns, &rows, WIDTH).0)?;
+        if let Some(native) = self.native() {
+            let width = (native.growth() - 1.0) * 100.0;
+            writeln!(
+                f,
+                "Where Prometheus stores native histograms, quantiles do not depend on these bounds: this one has buckets \
+                 {width:.1} % wide, and wider ones where there would be more than {}.\n",
+                native.max_buckets
+            )?;
+        }
+        let error = |bounds: &[f64]| values.error(|q| values.estimate(q, bounds));
+        if error(&self.today) <= error(&self.bounds) {
+            return writeln!(
+                f,
+                "Today's bounds serve these values at least as well: there is no reason to change them."
+            );
+        }
+        f.write_str(&self.toml())
+    }
+}
+
+/// A number of four significant digits.
+fn short(value: f64) -> String {
+    format!("{value:.3e}").parse::<f64>().unwrap_or(value).to_string()
+}

@@ -1,0 +1,245 @@
+//! The command `check`: settings, definitions and privileges against the real database, and what it finds there.
+
+mod plan;
+mod privileges;
+mod references;
+mod report;
+mod sample;
+mod state;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use crate::postgres::remedy::remedy;
+pub use report::{Clock, Line, Report};
+
+use crate::config::Settings;
+use crate::ledger::frontier::ReadPlan;
+use crate::poll::failing;
+use crate::postgres::{Failure, Opening, Reason, Session, definition};
+use crate::source::Source;
+use crate::sql;
+
+/// So many of the newest rows are read to see that the statement of a poll works, and what they hold.
+const SAMPLE: i64 = 10_000;
+/// A larger difference of clocks is worth a warning, in seconds.
+const CLOCKS: f64 = 5.0;
+
+/// Checks everything that can be checked without changing anything.
+pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
+    let mut report = Report { database: settings.target.to_string(), ..Report::default() };
+    state::check(&mut report, settings, sources);
+    match settings.target.connect().await {
+        Err(failure) => report.problems.push(explain(settings, &failure)),
+        Ok(session) => {
+            if let Err(failure) = server(&mut report, &session).await {
+                report.problems.push(explain(settings, &failure));
+            }
+            for source in sources.iter().filter(|_| !session.is_over()) {
+                report.warnings.extend(source.warnings());
+                let line = check_source(&mut report, settings, &session, source).await;
+                report.sources.push(line);
+            }
+        }
+    }
+    report.good = report.problems.is_empty();
+    report
+}
+
+async fn server(report: &mut Report, session: &Session) -> Result<(), Failure> {
+    let before = now();
+    let Opening { position, clock, .. } = session.begin().await?;
+    let after = now();
+    let difference =
+        Clock { ahead_seconds: clock - (before + after) / 2.0, uncertainty_seconds: (after - before) / 2.0 };
+    report.clock = Some(difference);
+    report.standby = position.standby;
+    if difference.ahead_seconds.abs() > CLOCKS + difference.uncertainty_seconds {
+        report.warnings.push(format!(
+            "the database's clock is {:+.1} s from this machine's: times in metrics are the \
+             database's, and Prometheus compares them with its own. Synchronise the clocks (NTP).",
+            difference.ahead_seconds
+        ));
+    }
+    let row = session.one("SELECT current_setting('server_version'), current_setting('is_superuser') = 'on'").await?;
+    report.server = row.try_get(0).unwrap_or_default();
+    if row.try_get(1).unwrap_or(false) {
+        report.warnings.push("the role is a superuser: make one that can only read, see deploy/postgres/".to_owned());
+    }
+    session.end().await
+}
+
+async fn check_source(report: &mut Report, settings: &Settings, session: &Session, source: &Source) -> Line {
+    let mut line = Line { name: source.name.clone(), metrics: source.metrics.len(), ..Line::default() };
+    match try_source(report, settings, session, source, &mut line).await {
+        Ok(problems) if problems.is_empty() => line.good = true,
+        Ok(problems) => report.problems.extend(problems),
+        Err(failure) => report.problems.push(explain(settings, &failure)),
+    }
+    // Whatever failed, the next source begins anew.
+    let _ = session.end().await;
+    line
+}
+
+async fn try_source(
+    report: &mut Report,
+    settings: &Settings,
+    session: &Session,
+    source: &Source,
+    line: &mut Line,
+) -> Result<Vec<String>, Failure> {
+    session.begin().await?;
+    let role = session.one("SELECT quote_ident(current_user), current_setting('is_superuser') = 'on'").await?;
+    let user: String = role.try_get(0).map_err(|e| Failure::of_query(&e))?;
+    let found = privileges::privileges(session, source, &user).await?;
+    session.batch("SAVEPOINT described").await?;
+    let columns = match session.describe(source).await {
+        // What is in a schema without USAGE does not exist for the role.
+        Err(failure)
+            if matches!(failure.reason, Reason::Privilege | Reason::Missing)
+                && failure.code().is_some_and(|code| ["42501", "42P01", "42883"].contains(&code))
+                && !found.grants.is_empty() =>
+        {
+            session.batch("ROLLBACK TO SAVEPOINT described").await?;
+            sequence(report, session, source, &mut definition::Findings::default(), &user).await?;
+            let grants = found.grants.join("\n");
+            return Ok(vec![format!("{}.sql: the role may not read all that it must\n-> {grants}", source.name)]);
+        }
+        columns => columns?,
+    };
+    line.columns = columns.len();
+    if !found.writable.is_empty() && !role.try_get(1).unwrap_or(false) {
+        let tables = found.writable.join(", ");
+        report.warnings.push(format!(
+            "the role can change {tables}, and only needs to read\n\
+             -> REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {tables} FROM {user};\n\
+             or a role of its own, see deploy/postgres/"
+        ));
+    }
+    let mut findings = definition::examine(session, source, &columns).await?;
+    sequence(report, session, source, &mut findings, &user).await?;
+    report.warnings.append(&mut findings.warnings);
+    if !findings.problems.is_empty() {
+        return Ok(findings.problems);
+    }
+    let (rows, _) = session.extent(source).await?;
+    line.rows_estimated = Some(rows);
+    // The smallest of the newest ids, however many ids were skipped between them.
+    let newest = format!(
+        "SELECT min(id)::int8 FROM (SELECT id FROM (\n{}\n) AS execution ORDER BY execution.id DESC LIMIT {SAMPLE}) AS newest",
+        source.sql
+    );
+    let lowest: Option<i64> = session.one(&newest).await?.try_get(0).map_err(|e| Failure::of_query(&e))?;
+    let above = match lowest {
+        Some(lowest) => lowest.checked_sub(1),
+        None => {
+            // What the planner takes an empty table for is some pages of rows.
+            line.rows_estimated = Some(0);
+            report.warnings.push(format!("{}.sql: there are no rows yet", source.name));
+            None
+        }
+    };
+    let read = ReadPlan::above(above, SAMPLE as usize);
+    session.batch("SAVEPOINT source").await?;
+    let (known, limit) = (&columns, read.limit);
+    let some =
+        |ranges| async move { session.answer(source, known, &ReadPlan { ranges, limit, ..ReadPlan::default() }).await };
+    let part = failing::read(session, source, &read.ranges, read.limit, some).await?;
+    if let Some(failure) = part.failure {
+        let ids: Vec<String> = part.failing.iter().map(i64::to_string).collect();
+        let (ids, more) = (ids.join(", "), if part.is_partial { " and others" } else { "" });
+        let what =
+            format!("{failure}: rows on which the SELECT raises are left out, of the newest those with id {ids}{more}");
+        return Ok(vec![format!("{what}\n-> correct the SELECT, so that it gives NULL for them, or correct the rows")]);
+    }
+    let mut sample = sample::of_groups(source, &read, part.rows, settings.series.limit)?;
+    let Some(lowest) = lowest else { return Ok(Vec::new()) };
+    sample.rejected = sample::rejected(session, source, &columns, lowest).await?;
+    let plan = plan::plan(session, source, &columns, &read).await?;
+    warn(report, source, &plan, &sample);
+    line.plan = Some(plan);
+    line.sample = Some(sample);
+    Ok(Vec::new())
+}
+
+/// Whether ids that start again would be noticed.
+async fn sequence(
+    report: &mut Report,
+    session: &Session,
+    source: &Source,
+    findings: &mut definition::Findings,
+    user: &str,
+) -> Result<(), Failure> {
+    let toml = format!("{}.toml", source.name);
+    let Some(sequence) = &source.sequence else {
+        report.warnings.extend(findings.sequence.as_ref().map(|sequence| {
+            format!(
+                "{toml}: sequence is not set: ids that start again, as after TRUNCATE … RESTART IDENTITY, can go unnoticed\n\
+                 -> sequence = \"{sequence}\""
+            )
+        }));
+        return Ok(());
+    };
+    let own = findings.sequence.as_deref().map_or_else(|| "NULL".to_owned(), sql::literal);
+    // Looked up in the catalog, which needs no rights on the schema.
+    let statement = format!(
+        "SELECT c.relkind = 'S', c.oid::regclass::text = {own}, \
+         CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, 'SELECT') END \
+         FROM (SELECT parse_ident({}) AS parts) AS named LEFT JOIN (pg_catalog.pg_class AS c \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace) ON c.relname = parts[cardinality(parts)] \
+         AND n.nspname = coalesce(parts[cardinality(parts) - 1], 'public')",
+        sql::literal(sequence)
+    );
+    let row = session.one(&statement).await?;
+    let read = || -> Result<[Option<bool>; 3], tokio_postgres::Error> {
+        Ok([row.try_get(0)?, row.try_get(1)?, row.try_get(2)?])
+    };
+    let [is_sequence, is_own, may_read] = read().map_err(|e| Failure::of_query(&e))?;
+    let from = findings.sequence.as_ref().map(|own| format!("; the ids come from {own}")).unwrap_or_default();
+    if is_sequence != Some(true) {
+        let problem = if is_sequence.is_none() { "there is no" } else { "is a table or a view, and no" };
+        findings.problems.push(format!("{toml}: sequence: {problem} sequence {sequence}{from}"));
+    } else if is_own == Some(false) {
+        findings.problems.push(format!("{toml}: sequence: {sequence} is not the one of the table{from}"));
+    } else if may_read != Some(true) {
+        report.warnings.push(format!(
+            "the role may not read the sequence {sequence}: ids that start again, as after \
+             TRUNCATE … RESTART IDENTITY, go unnoticed\n-> GRANT SELECT ON SEQUENCE {sequence} TO {user};"
+        ));
+    }
+    Ok(())
+}
+
+/// What makes polls dear or leaves values out.
+fn warn(report: &mut Report, source: &Source, plan: &plan::Plan, sample: &sample::Sample) {
+    for scan in plan.scans.iter().filter(|scan| scan.is_whole() && scan.rows > 10 * SAMPLE.unsigned_abs()) {
+        report.warnings.push(format!(
+            "{}.sql: every poll reads the whole of {} ({} rows): is the column \"id\" its primary key, unchanged?",
+            source.name, scan.table, scan.rows
+        ));
+    }
+    let rejected: i64 = sample.rejected.iter().map(|rejected| rejected.rows).sum();
+    if rejected > 0 {
+        report.warnings.push(format!(
+            "{}: {rejected} values of the newest {} rows are rejected, as shown above: \
+             left out of sums and histograms, and counted in rsolv_exporter_rejected_values_total",
+            source.name, sample.rows
+        ));
+    }
+}
+
+/// Seconds since the epoch by this machine's clock.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// A failure with what to do about it.
+fn explain(settings: &Settings, failure: &Failure) -> String {
+    if let Some(detail) = &failure.detail {
+        tracing::debug!(detail, "the server's words");
+    }
+    let hint = failure.hint.as_ref().map(|hint| format!("\nHINT: {hint}")).unwrap_or_default();
+    match remedy(settings.target.user(), failure) {
+        Some(remedy) => format!("{failure}{hint}\n-> {remedy}"),
+        None => format!("{failure}{hint}"),
+    }
+}

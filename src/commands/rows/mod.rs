@@ -1,0 +1,233 @@
+//! The command `rows`: the executions behind a series.
+
+mod catalogue;
+mod format;
+mod hint;
+mod one;
+mod rejected;
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+pub use catalogue::catalogue;
+pub use format::Format;
+pub use one::find_everywhere;
+pub use rejected::Rejected;
+
+use crate::commands::backward_scan::{OLDER, State, Walk, time};
+use crate::commands::reconcile::{self, Ledgers};
+use crate::config::Settings;
+use crate::ledger::{Ledger, MAX_LABEL_BYTES, OVERFLOW};
+use crate::postgres::{Failure, Lossy, Session};
+use crate::query::resolved::ResolvedSelector;
+use crate::source::{Kind, REQUIRED, Source};
+use crate::sql::series::{behind, row_value, view_of};
+use crate::sql::{ColumnType, Columns, view};
+
+/// What to list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Which series; none: the metrics that there are.
+    pub selector: Option<String>,
+    /// Only the row with this id.
+    pub id: Option<i64>,
+    /// Not older than this.
+    pub since: Option<Duration>,
+    /// At most so many.
+    pub limit: usize,
+    /// How to write them.
+    pub format: Format,
+}
+
+/// A column of a listing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// Its name.
+    pub name: String,
+    /// What its cells hold.
+    pub kind: ColumnType,
+    /// True if the selector alone says what is in it: a table leaves it out.
+    pub known: bool,
+}
+
+/// Rows that were found.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// The columns.
+    pub columns: Vec<Head>,
+    /// The cells; `None` is NULL.
+    pub rows: Vec<Vec<Option<String>>>,
+    /// What else the reader should know.
+    pub notes: Vec<String>,
+}
+
+impl Head {
+    fn new(name: impl Into<String>, kind: ColumnType) -> Self {
+        Self { name: name.into(), kind, known: false }
+    }
+
+    /// A value as it is shown: a label as it is exported, a number without zeros at its end.
+    fn cell(&self, source: &Source, mut text: String) -> String {
+        if source.all_labels().any(|label| *label == self.name) {
+            text.truncate(text.floor_char_boundary(MAX_LABEL_BYTES));
+        } else if self.kind == ColumnType::Number && text.contains('.') && !text.contains(['e', 'E']) {
+            text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+        }
+        text
+    }
+}
+
+/// Finds the rows, newest first; of what is oldest, the oldest first.
+pub async fn find(
+    settings: &Settings,
+    question: &ResolvedSelector<'_>,
+    options: &Options,
+    ledgers: &Ledgers,
+) -> Result<Listing, Failure> {
+    let session = settings.target.connect().await?;
+    let clock = session.begin().await?.clock;
+    let columns = session.describe(question.source).await?;
+    let ledger = ledgers.of(&session, question.source).await?;
+    let others = others(question, &columns);
+    let mut listing = Listing { columns: head(question, &others, &columns), ..Listing::default() };
+    let mut view = view_of(question, reconcile::sets(ledger));
+    view.raw.clone_from(&others);
+    let since = options.since.map(|since| clock - since.as_secs_f64());
+    let mut walk = Walk::new(&session, question.source, &columns, view, since, settings.target.timeouts().statement);
+    // The newest execution, or the oldest, can have any id.
+    let by_time = match question.metric.kind {
+        Kind::Newest => Some("DESC"),
+        Kind::Oldest(_) => Some("ASC"),
+        _ => None,
+    };
+    walk.only(options.id);
+    let mut conditions = behind(question);
+    conditions.extend(reconcile::never_counted(question, ledger));
+    conditions.extend(walk.recent());
+    let value = row_value(question).unwrap_or_else(|| "1".to_owned());
+    let list: Vec<String> = others.iter().map(|c| format!(", {}", view::raw(c))).collect();
+    while walk.state == State::Going && (by_time.is_some() || listing.rows.len() < options.limit) {
+        let limit = if by_time.is_some() { options.limit } else { options.limit - listing.rows.len() };
+        let found = format!(
+            "  SELECT id, {} AS at, ({})::text AS value{}\n  FROM seen\n  WHERE {}\n  ORDER BY {}\n  LIMIT {limit}",
+            time("at"),
+            value,
+            list.concat(),
+            conditions.join("\n    AND "),
+            by_time.map_or("id DESC".to_owned(), |order| format!("{value} {order}")),
+        );
+        let order = by_time.map(|order| format!("found.value::float8 {order}, ")).unwrap_or_default();
+        listing.read(&mut walk, &found, &format!("{order}found.id DESC")).await?;
+        if let Some(order) = by_time {
+            let time = |row: &[Option<String>]| row[2].as_deref().and_then(|time| time.parse::<f64>().ok());
+            let ascending = |a: &[_], b: &[_]| time(a).partial_cmp(&time(b)).unwrap_or(Ordering::Equal);
+            listing.rows.sort_by(|a, b| if order == "ASC" { ascending(a, b) } else { ascending(b, a) });
+            listing.rows.truncate(options.limit);
+        }
+    }
+    if options.id.is_none() {
+        listing.say_how_far(&walk, options.limit, if by_time == Some("ASC") { "oldest" } else { "newest" });
+    }
+    if listing.rows.is_empty() && options.id.is_none() {
+        listing.notes.extend(hint::values(&session, question, &columns, reconcile::sets(ledger)).await);
+    }
+    match options.id {
+        Some(id) if listing.rows.is_empty() => listing.notes.push(format!(
+            "the row with id {id}, if there is one, is not behind {}: rows --id {id} alone shows it",
+            question.selector
+        )),
+        Some(_) => {}
+        None => note(&session, question, &columns, ledger, &mut listing.notes).await,
+    }
+    Ok(listing)
+}
+
+impl Listing {
+    /// Reads the next piece of a search: `found` has the columns of the listing.
+    async fn read(&mut self, walk: &mut Walk<'_>, found: &str, order: &str) -> Result<(), Failure> {
+        let (rows, first) = walk.next(found, order).await?;
+        for row in &rows {
+            let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
+            let Some(id) = row.try_get::<_, Option<i64>>(first).map_err(failure)? else { continue };
+            let mut cells = vec![Some(id.to_string())];
+            for (i, head) in self.columns.iter().enumerate().skip(1) {
+                let text = row.try_get::<_, Option<Lossy>>(first + i).map_err(failure)?;
+                cells.push(text.map(|text| head.cell(walk.source(), text.0)));
+            }
+            self.rows.push(cells);
+        }
+        Ok(())
+    }
+
+    /// Notes whether there can be more than was found.
+    fn say_how_far(&mut self, walk: &Walk<'_>, limit: usize, first: &str) {
+        if self.rows.len() >= limit {
+            self.notes.push(format!("the {first} {}; --limit shows more", self.rows.len()));
+            return;
+        }
+        self.notes.extend(walk.gave_up());
+        if walk.state == State::Older {
+            let lowest = walk.lowest().unwrap_or_default();
+            self.notes.push(format!("read back to id {lowest}: {OLDER} rows in a row are older than --since"));
+        }
+    }
+}
+
+async fn note(
+    session: &Session,
+    question: &ResolvedSelector<'_>,
+    columns: &Columns,
+    ledger: Option<&Ledger>,
+    notes: &mut Vec<String>,
+) {
+    if !question.ignored.is_empty() {
+        let labels = question.ignored.join(", ");
+        notes.push(format!("Prometheus adds these labels, the rows know nothing of them: {labels}"));
+    }
+    let Some(ledger) = ledger else {
+        if question.matchers.iter().any(|m| m.value.contains(OVERFLOW)) {
+            notes.push(format!("which rows were counted under {OVERFLOW}, only the state file (state.file) knows"));
+        }
+        return;
+    };
+    match reconcile::compare(session, question, columns, ledger).await {
+        Ok(compared) => notes.extend(compared.and_then(|compared| {
+            let difference = compared.difference()?;
+            let than = if difference < 0.0 { "more than" } else { "of" };
+            Some(format!(
+                "{} {than} the {} that the state file has is from {}",
+                difference.abs(),
+                compared.counted,
+                compared.cause()
+            ))
+        })),
+        Err(failure) => notes.push(format!("how many counted rows are gone is not known: {failure}")),
+    }
+}
+
+/// The columns of the SELECT that are shown: labels, then what no metric has and so is for readers, then values.
+fn others<'a>(question: &ResolvedSelector<'a>, columns: &'a Columns) -> Vec<&'a str> {
+    let source: &Source = question.source;
+    let measured = question.value().map(|value| value.column.as_str());
+    let mut others: Vec<&str> = Vec::new();
+    let labels = source.all_labels().map(String::as_str);
+    let values: Vec<&str> = source.values.iter().map(|value| value.column.as_str()).chain(source.only()).collect();
+    let rest = columns.keys().map(String::as_str).filter(|column| !values.contains(column));
+    for column in labels.chain(rest).chain(values.iter().copied()) {
+        let shown = REQUIRED.contains(&column) || Some(column) == measured || others.contains(&column);
+        // The key of the map lives as long as the columns.
+        others.extend(columns.get_key_value(column).filter(|_| !shown).map(|(name, _)| name.as_str()));
+    }
+    others
+}
+
+fn head(question: &ResolvedSelector, others: &[&str], columns: &Columns) -> Vec<Head> {
+    let counted = Head { known: row_value(question).is_none(), ..Head::new("value", ColumnType::Number) };
+    let mut head = vec![Head::new("id", ColumnType::Number), Head::new("at", ColumnType::Text), counted];
+    head.extend(others.iter().map(|&name| Head {
+        // Rows with many labels are counted under the overflow.
+        known: question.pinned(name).is_some_and(|value| value != OVERFLOW),
+        ..Head::new(name, columns.get(name).map_or(ColumnType::Text, |column| column.kind))
+    }));
+    head
+}

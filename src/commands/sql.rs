@@ -1,0 +1,106 @@
+//! The command `sql`: the statements that the numbers come from.
+
+use std::fmt::Write;
+
+use crate::commands::reconcile::{self, Ledgers};
+use crate::config::Settings;
+use crate::ledger::{Ledger, OVERFLOW};
+use crate::poll::FIRST_LIMIT;
+use crate::postgres::Failure;
+use crate::query::resolved::ResolvedSelector;
+use crate::source::{Kind, Source};
+use crate::sql;
+
+/// The statements of a poll, or the one that answers a question.
+pub async fn run(
+    settings: &Settings,
+    sources: &[Source],
+    question: Option<&ResolvedSelector<'_>>,
+    ledgers: &Ledgers,
+) -> Result<String, Failure> {
+    match question {
+        Some(question) => number(settings, question, ledgers).await,
+        None => poll(settings, sources, ledgers).await,
+    }
+}
+
+/// The transaction of a poll: of the next one with these ledgers, or of the first one without.
+async fn poll(settings: &Settings, sources: &[Source], ledgers: &Ledgers) -> Result<String, Failure> {
+    let session = settings.target.connect().await?;
+    session.begin().await?;
+    let mut text = settings.target.timeouts().opening().replace("; ", ";\n") + ";\n\n";
+    for source in sources {
+        let columns = session.describe(source).await?;
+        let empty = Ledger::new(source.shape(settings.series.limit));
+        let ledger = ledgers.of(&session, source).await?.unwrap_or(&empty);
+        let plan = ledger.frontier().plan_all(FIRST_LIMIT);
+        let _ = writeln!(text, "-- {}\n{};\n", source.name, sql::poll_filled_in(source, &columns, &plan));
+    }
+    session.end().await?;
+    Ok(text + "COMMIT;\n")
+}
+
+/// One statement that gives a number, with comments about it; and how many counted rows are gone, if a ledger tells.
+async fn number(settings: &Settings, question: &ResolvedSelector<'_>, ledgers: &Ledgers) -> Result<String, Failure> {
+    let session = settings.target.connect().await?;
+    session.begin().await?;
+    let columns = session.describe(question.source).await?;
+    let ledger = ledgers.of(&session, question.source).await?;
+    let mut text = format!("-- {}\n", question.selector);
+    let mut say = |line: &str| _ = writeln!(text, "-- {line}");
+    let summed = match question.metric.kind {
+        Kind::Newest => {
+            say("When the newest execution finished, in seconds since 1970-01-01 UTC.");
+            "latest"
+        }
+        Kind::Oldest(_) => {
+            say("Since when the oldest row that is not done has been there, in seconds since 1970-01-01 UTC.");
+            "earliest"
+        }
+        _ => "sum",
+    };
+    if !question.is_pinned() {
+        say(&format!("One row per series; the last row, without labels, is their {summed}."));
+    }
+    if question.metric.kind.is_of_open_rows() {
+        say(match ledger {
+            Some(_) => {
+                "Rows that were counted before and are open again are left out, as the state file (state.file) has it."
+            }
+            None => {
+                "Rows that were counted before and are open again are in here, and not in the gauge: only the state file \
+                 (state.file)\n-- knows which they are."
+            }
+        });
+    }
+    if !question.ignored.is_empty() {
+        say(&format!("Prometheus adds these labels, the rows know nothing of them: {}.", question.ignored.join(", ")));
+    }
+    if ledger.is_none() && question.matchers.iter().any(|m| m.value.contains(OVERFLOW)) {
+        say(&format!("Which rows were counted under {OVERFLOW}, only the state file (state.file) knows."));
+    }
+    match ledger {
+        None => {}
+        Some(ledger) => match reconcile::compare(&session, question, &columns, ledger).await {
+            Ok(Some(compared)) => match compared.difference() {
+                Some(difference) => say(&format!(
+                    "The state file has {}, the rows that it counted and that are still there give {}:\n\
+                     -- {} {} from {}.",
+                    compared.counted,
+                    compared.there,
+                    difference.abs(),
+                    if difference < 0.0 { "more," } else { "of it is" },
+                    compared.cause()
+                )),
+                None => say("The state file has the same number: no row that was counted is gone."),
+            },
+            Ok(None) => {}
+            // The statement is worth printing all the same.
+            Err(failure) => say(&format!("How many counted rows are gone is not known: {failure}")),
+        },
+    }
+    let open = reconcile::never_counted(question, ledger);
+    say("The exporter reads with search_path = public, pg_temp.");
+    let _ = writeln!(text, "{};", sql::series::number(question, &columns, reconcile::sets(ledger), open.as_deref()));
+    Ok(text)
+}

@@ -1,0 +1,139 @@
+//! Tells the log what changed, once per change and not once per poll.
+
+use std::collections::BTreeMap;
+
+use tokio::time::{Duration, Instant};
+
+use crate::ledger::{Applied, Judgement, Ledger};
+use crate::postgres::{Failure, Target};
+use crate::source::Source;
+use crate::telemetry::systemd;
+
+/// While history is read, progress is told this often.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// What was said last.
+#[derive(Debug, Default)]
+pub struct ChangeLog {
+    /// True if failures are said by someone else.
+    pub leaves_failures: bool,
+    database: Option<Result<Option<String>, String>>,
+    sources: BTreeMap<String, Option<String>>,
+    progress: BTreeMap<String, Instant>,
+}
+
+impl ChangeLog {
+    /// Whether the database could be read as a whole.
+    pub fn polled(&mut self, target: &Target, failure: Option<&Failure>) {
+        let server = target.server();
+        let said = failure.map_or_else(|| Ok(server.clone()), |f| Err(f.message.clone()));
+        if self.database.as_ref() == Some(&said) {
+            return;
+        }
+        match failure {
+            Some(f) if self.leaves_failures => detail(f),
+            Some(f) => {
+                let Failure { reason, message, .. } = f;
+                tracing::error!(%reason, database = %target, server, "the database cannot be read: {message}; trying again");
+                detail(f);
+            }
+            None => tracing::info!(database = %target, server, "the database is being read"),
+        }
+        self.database = Some(said);
+    }
+
+    /// Whether a source could be read.
+    pub fn source(&mut self, source: &Source, ledger: &Ledger, failure: Option<&Failure>) {
+        let said = failure.map(|f| f.message.clone());
+        if self.sources.get(&source.name) == Some(&said) {
+            return;
+        }
+        match failure {
+            Some(f) if self.leaves_failures => detail(f),
+            Some(f) => {
+                let Failure { reason, message, .. } = f;
+                tracing::error!(source = source.name, %reason, "the source cannot be read: {message}");
+                detail(f);
+            }
+            None if ledger.is_complete() => {
+                let frontier = ledger.frontier();
+                let (rows, open, gaps) = (ledger.rows(), frontier.open().len(), frontier.missing().watched());
+                tracing::info!(source = source.name, rows, open, gaps, "the source is being read");
+            }
+            // The first read goes on: it will be said at its end.
+            None => return,
+        }
+        self.sources.insert(source.name.clone(), said);
+    }
+
+    /// What rows that were counted before say of the table.
+    pub fn judged(&self, source: &Source, judgement: Judgement) {
+        let source = &source.name;
+        match judgement {
+            Judgement::InPlace => {}
+            Judgement::Reset => tracing::warn!(
+                source,
+                "the ids started again, or were set back: rows under ids that were counted before are new if they are \
+                 others; totals stay"
+            ),
+            Judgement::OtherDatabase => tracing::warn!(
+                source,
+                "none of the rows of this database was counted: they are counted anew, and totals become the larger of both"
+            ),
+        }
+    }
+
+    /// What is worth knowing of rows that were counted.
+    pub fn applied(&self, source: &Source, applied: &Applied) {
+        let source = &source.name;
+        if applied.late > 0 {
+            let rows = applied.late;
+            tracing::warn!(
+                source,
+                rows,
+                "counted late: rows turned up under ids that had been given up (poll.gap_watch)"
+            );
+        }
+        if applied.uncertain > 0 {
+            let rows = applied.uncertain;
+            tracing::warn!(
+                source,
+                rows,
+                "ids were handed out again, and only the time of these rows tells whether they were counted before: \
+                 totals may be off, by so many rows at most"
+            );
+        }
+    }
+
+    /// Rows on which the SELECT raises, each when that is first seen.
+    pub fn failing(&self, source: &Source, ids: &[i64], failure: Option<&Failure>) {
+        if let (false, Some(failure)) = (ids.is_empty(), failure) {
+            let Failure { reason, message, .. } = failure;
+            tracing::error!(
+                source = source.name,
+                %reason,
+                ?ids,
+                "rows are left out, on which the SELECT raises: {message}; they are tried again every few minutes"
+            );
+            detail(failure);
+        }
+    }
+
+    /// A chunk of a long read was counted.
+    pub fn progress(&mut self, source: &Source, ledger: &Ledger) {
+        let now = Instant::now();
+        let last = self.progress.entry(source.name.clone()).or_insert_with(|| now - PROGRESS);
+        if now - *last >= PROGRESS {
+            *last = now;
+            let id = ledger.frontier().high().unwrap_or_default();
+            tracing::info!(source = source.name, rows = ledger.rows(), id, "reading rows from before");
+            systemd::status(&format!("reading rows of {} from before: {} so far", source.name, ledger.rows()));
+        }
+    }
+}
+
+fn detail(failure: &Failure) {
+    if let Some(detail) = &failure.detail {
+        tracing::debug!(detail, "the server's words");
+    }
+}

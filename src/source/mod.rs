@@ -1,0 +1,375 @@
+//! One event table to count: a SELECT (`queries/NAME.sql`) and the metrics over its columns (`queries/NAME.toml`).
+//!
+//! A [`Source`] exists only if its definition is sound; later stages rely on that. Whether the SELECT really has the
+//! columns is for the database to say, see [`Source::columns`].
+
+mod definition;
+pub mod lexer;
+mod names;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use crate::ledger::{Labels, Shape, native};
+
+/// The pairs in `queries/`, built into the binary.
+const SHIPPED: [(&str, &str, &str); 2] = [
+    (
+        "validation_executions",
+        include_str!("../../queries/validation_executions.sql"),
+        include_str!("../../queries/validation_executions.toml"),
+    ),
+    (
+        "mitigation_executions",
+        include_str!("../../queries/mitigation_executions.sql"),
+        include_str!("../../queries/mitigation_executions.toml"),
+    ),
+];
+
+/// White space that is trimmed from labels.
+const SPACE: [char; 6] = [' ', '\t', '\n', '\r', '\u{c}', '\u{b}'];
+
+/// The columns that every SELECT has.
+pub const REQUIRED: [&str; 3] = ["id", "done", "at"];
+
+/// A checked definition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// The name of the pair of files, without extension.
+    pub name: String,
+    /// The SELECT, without a trailing semicolon.
+    pub sql: String,
+    /// Label columns that identify a set of series and stand on every counter and histogram.
+    pub labels: Vec<String>,
+    /// The other label columns that some metric has.
+    pub by: Vec<String>,
+    /// What a label is when the column is NULL or empty.
+    pub missing: BTreeMap<String, String>,
+    /// Value columns with their bounds.
+    pub values: Vec<Value>,
+    /// What is exported: counters, histograms, gauges, each in the order of the file.
+    pub metrics: Vec<Metric>,
+    /// The whole-number measures of a group of rows, in the order in which the statement returns them.
+    pub counts: Vec<Count>,
+    /// The sums of a group of rows, likewise.
+    pub sums: Vec<Sum>,
+    /// The native histograms of a group of rows, likewise.
+    pub natives: Vec<Native>,
+    /// Combinations of the values of `by` that every set has from its birth.
+    pub enumerated: Vec<Labels>,
+    /// Columns with the time since which an open row has been there, for gauges of the oldest one.
+    pub since: Vec<String>,
+    /// The sequence that hands out the ids.
+    pub sequence: Option<String>,
+    /// Only rows where this boolean column is true are counted; the others are seen, so that they leave no gaps.
+    pub count_if: Option<String>,
+}
+
+/// A value column; what is outside its bounds is rejected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// The column.
+    pub column: String,
+    /// Whether only whole numbers are valid.
+    pub integer: bool,
+    /// The smallest valid value, at least 0.
+    pub min: f64,
+    /// The largest valid value.
+    pub max: f64,
+}
+
+/// A metric family.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// Its name; a counter's ends in `_total`.
+    pub name: String,
+    /// One sentence.
+    pub help: String,
+    /// The unit, which is also the last part of the name.
+    pub unit: Option<String>,
+    /// The label columns beside those of the source (of a gauge: all of them).
+    pub labels: Vec<String>,
+    /// Label values that exist at 0, by label.
+    pub enumerate: BTreeMap<String, Vec<String>>,
+    /// What is measured.
+    pub kind: Kind,
+}
+
+/// What a metric measures; numbers are positions in [`Source::counts`], [`Source::sums`] and [`Source::since`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// Rows counted.
+    Rows(usize),
+    /// The sum of a value column.
+    Sum(usize),
+    /// How a value column is distributed.
+    Histogram {
+        /// Upper bounds, inclusive, rising, finite.
+        buckets: Vec<f64>,
+        /// Where the cumulative count of the first bucket stands; the others follow, then the count of all values.
+        first: usize,
+        /// Where the sum stands.
+        sum: usize,
+        /// Where the native histogram beside the buckets stands among [`Source::natives`].
+        native: Option<usize>,
+    },
+    /// Gauge: rows that are not done.
+    Open,
+    /// Gauge: since when the oldest of the rows that are not done has been there, by this column.
+    Oldest(usize),
+    /// Gauge: when the newest row was done.
+    Newest,
+}
+
+impl Kind {
+    /// The type as Prometheus calls it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Rows(_) | Self::Sum(_) => "counter",
+            Self::Histogram { .. } => "histogram",
+            Self::Open | Self::Oldest(_) | Self::Newest => "gauge",
+        }
+    }
+
+    /// True if it tells how things are now, by rows that are not done or by the newest one that is.
+    pub fn is_gauge(&self) -> bool {
+        matches!(self, Self::Open | Self::Oldest(_) | Self::Newest)
+    }
+
+    /// True if it is about rows that are not done.
+    pub fn is_of_open_rows(&self) -> bool {
+        matches!(self, Self::Open | Self::Oldest(_))
+    }
+}
+
+/// Rows that are counted: all that are done, or fewer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Count {
+    /// Only rows with a valid value in this one of [`Source::values`].
+    pub value: Option<usize>,
+    /// Only rows whose value is not above this bound.
+    pub le: Option<f64>,
+    /// Only rows where this boolean column is true.
+    pub only: Option<String>,
+}
+
+/// A sum over the rows that are done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sum {
+    /// Which of [`Source::values`].
+    pub value: usize,
+    /// Only rows where this boolean column is true.
+    pub only: Option<String>,
+}
+
+/// How a value column is distributed, in buckets that nobody has to choose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Native {
+    /// Which of [`Source::sums`] adds up the same values of the same rows.
+    pub sum: usize,
+    /// Only rows where this boolean column is true.
+    pub only: Option<String>,
+    /// A bucket is at most so many times as wide as the one before.
+    pub factor: f64,
+    /// The largest number of buckets that are not empty.
+    pub max_buckets: u32,
+    /// Values up to this count as 0.
+    pub zero_threshold: f64,
+}
+
+/// Something wrong with a definition, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file, as the user knows it.
+    pub file: String,
+    /// The key in it, empty for the file as a whole.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key.as_str() {
+            "" => write!(f, "{}: {}", self.file, self.message),
+            key => write!(f, "{}: {key}: {}", self.file, self.message),
+        }
+    }
+}
+
+impl Native {
+    /// The defaults, which are those of the client for Go: a bucket may be 10 % wider than the one before, there may be so
+    /// many, and what is not above 2^-128 counts as 0.
+    pub const FACTOR: f64 = 1.1;
+    /// See [`Native::FACTOR`].
+    pub const MAX_BUCKETS: u32 = 160;
+    /// See [`Native::FACTOR`].
+    pub const ZERO_THRESHOLD: f64 = 2.938735877055719e-39;
+
+    /// What the ledger has to know.
+    pub fn settings(&self) -> native::Settings {
+        let Self { sum, factor, max_buckets, zero_threshold, .. } = *self;
+        native::Settings { schema: native::schema(factor), max_buckets: max_buckets as usize, zero_threshold, sum }
+    }
+
+    /// How many times as wide as the one before each bucket really is, as long as the schema is not lowered.
+    pub fn growth(&self) -> f64 {
+        (-f64::from(native::schema(self.factor))).exp2().exp2()
+    }
+}
+
+impl Source {
+    /// The sources built into the binary.
+    pub fn shipped() -> Result<Vec<Self>, Vec<Problem>> {
+        let files = SHIPPED.map(|(name, sql, toml)| (name.to_owned(), sql.to_owned(), toml.to_owned()));
+        Self::parse(files.into(), "queries")
+    }
+
+    /// True if the SELECT is the one that is built into the binary.
+    pub fn is_shipped(&self) -> bool {
+        Self::shipped().is_ok_and(|shipped| shipped.iter().any(|own| own.name == self.name && own.sql == self.sql))
+    }
+
+    /// The sources in a directory: every `NAME.sql` with its `NAME.toml`.
+    pub fn load(dir: &Path) -> Result<Vec<Self>, Vec<Problem>> {
+        let shown = dir.display().to_string();
+        let problem = |file: &str, message: String| Problem { file: file.to_owned(), key: String::new(), message };
+        let entries = std::fs::read_dir(dir)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|e| vec![problem(&shown, format!("cannot read the directory of queries.dir: {e}"))])?;
+        let mut problems = Vec::new();
+        let mut texts: BTreeMap<(String, &str), String> = BTreeMap::new();
+        for path in entries.iter().map(std::fs::DirEntry::path) {
+            let name = path.file_stem().and_then(|s| s.to_str()).filter(|name| !name.starts_with('.'));
+            let extension = ["sql", "toml"].into_iter().find(|&e| path.extension().is_some_and(|x| x == e));
+            if let (Some(name), Some(extension)) = (name, extension) {
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => _ = texts.insert((name.to_owned(), extension), text),
+                    Err(e) => problems.push(problem(&path.display().to_string(), format!("cannot read the file: {e}"))),
+                }
+            }
+        }
+        let names: BTreeSet<String> = texts.keys().map(|(name, _)| name.clone()).collect();
+        let mut files = Vec::new();
+        for name in names {
+            match (texts.remove(&(name.clone(), "sql")), texts.remove(&(name.clone(), "toml"))) {
+                (Some(sql), Some(toml)) => files.push((name, sql, toml)),
+                (sql, _) => {
+                    let (there, lacks) = if sql.is_some() { ("sql", "toml") } else { ("toml", "sql") };
+                    let message = format!("there is no {name}.{lacks} beside it: a source is a pair of files");
+                    problems.push(problem(&format!("{shown}/{name}.{there}"), message));
+                }
+            }
+        }
+        if files.is_empty() && problems.is_empty() {
+            problems.push(problem(&shown, "no NAME.sql with NAME.toml in the directory of queries.dir".to_owned()));
+        }
+        match Self::parse(files, &shown) {
+            Ok(sources) if problems.is_empty() => Ok(sources),
+            Ok(_) => Err(problems),
+            Err(more) => Err(problems.into_iter().chain(more).collect()),
+        }
+    }
+
+    /// Parses pairs of (name, SQL, TOML) and checks them together; `dir` is for messages only.
+    pub fn parse(files: Vec<(String, String, String)>, dir: &str) -> Result<Vec<Self>, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut sources = Vec::new();
+        for (name, sql, toml) in files {
+            let (source, found) = definition::parse(&name, &sql, &toml, dir);
+            sources.push(source);
+            problems.extend(found);
+        }
+        names::check_families(&sources, dir, &mut problems);
+        if problems.is_empty() { Ok(sources) } else { Err(problems) }
+    }
+
+    /// What the ledger has to know; `limit` is the setting `series.limit`.
+    pub fn shape(&self, limit: usize) -> Shape {
+        Shape {
+            counts: self.counts.len(),
+            sums: self.sums.len(),
+            values: self.values.len(),
+            natives: self.natives.iter().map(Native::settings).collect(),
+            enumerated: self.enumerated.clone(),
+            limit,
+        }
+    }
+
+    /// Every column that the SELECT must have, with the key of the definition that asks for it.
+    pub fn columns(&self) -> BTreeMap<&str, String> {
+        let mut columns: BTreeMap<&str, String> = BTreeMap::new();
+        let mut need = |column, by: String| _ = columns.entry(column).or_insert(by);
+        REQUIRED.into_iter().for_each(|c| need(c, String::new()));
+        self.labels.iter().for_each(|l| need(l, "labels".to_owned()));
+        for metric in &self.metrics {
+            metric.labels.iter().for_each(|l| need(l, format!("{} labels", metric.name)));
+        }
+        self.values.iter().for_each(|v| need(&v.column, format!("columns.{}", v.column)));
+        self.only().into_iter().for_each(|c| need(c, "where".to_owned()));
+        self.count_if.iter().for_each(|c| need(c, "count_if".to_owned()));
+        self.since.iter().for_each(|c| need(c, "since".to_owned()));
+        columns
+    }
+
+    /// Every label column: those of the source, then the others.
+    pub fn all_labels(&self) -> impl Iterator<Item = &String> {
+        self.labels.iter().chain(&self.by)
+    }
+
+    /// The boolean columns that metrics are restricted by.
+    pub fn only(&self) -> BTreeSet<&str> {
+        let counts = self.counts.iter().filter_map(|c| c.only.as_deref());
+        counts.chain(self.sums.iter().filter_map(|s| s.only.as_deref())).collect()
+    }
+
+    /// What is worth knowing about the definition although it works, for the file `NAME.toml`.
+    pub fn warnings(&self) -> Vec<String> {
+        let labels: BTreeSet<&String> = self.metrics.iter().flat_map(|m| &m.labels).chain(&self.labels).collect();
+        let renamed = labels.into_iter().filter(|label| ["job", "instance"].contains(&label.as_str()));
+        let warning = |label: &String| {
+            format!(
+                "{}.toml: labels: Prometheus has a label \"{label}\" of its own and renames this one to \
+                 \"exported_{label}\", unless the scrape configuration has honor_labels: another name is clearer",
+                self.name
+            )
+        };
+        renamed.map(warning).collect()
+    }
+
+    /// The labels of a counted row: those of the source, then the others.
+    pub fn row_labels(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().chain(&self.by).map(String::as_str)
+    }
+
+    /// The labels of gauges of open rows, each once.
+    pub fn open_labels(&self) -> Vec<&str> {
+        let mut labels: Vec<&str> = Vec::new();
+        for label in self.metrics.iter().filter(|m| m.kind.is_of_open_rows()).flat_map(|m| &m.labels) {
+            if !labels.contains(&label.as_str()) {
+                labels.push(label);
+            }
+        }
+        labels
+    }
+
+    /// The value of one of the labels of a row, given by those of the source and the others.
+    pub fn label_of<'l>(&self, label: &str, set: &'l [String], by: &'l [String]) -> &'l str {
+        let own = self.labels.iter().position(|l| l == label).and_then(|i| set.get(i));
+        own.or_else(|| self.by.iter().position(|l| l == label).and_then(|i| by.get(i))).map_or("", String::as_str)
+    }
+
+    /// What a label is whose column holds `text`: trimmed, and what [`Source::missing`] says when nothing is left.
+    ///
+    /// [`crate::sql::view`] says the same in SQL.
+    pub fn label(&self, column: &str, text: Option<&str>) -> String {
+        let trimmed = text.unwrap_or_default().trim_matches(SPACE);
+        if trimmed.is_empty() { self.missing(column) } else { trimmed }.to_owned()
+    }
+
+    /// What the label `column` is when it is missing.
+    pub fn missing(&self, column: &str) -> &str {
+        self.missing.get(column).map_or("unknown", String::as_str)
+    }
+}
