@@ -9,8 +9,8 @@ use crate::ledger::decimal::Decimal;
 use crate::ledger::{Labels, Ledger, OVERFLOW};
 use crate::postgres::is_other;
 use crate::postgres::{Failure, Parameter, Reason, Session};
-use crate::query::resolved::{Part, ResolvedSelector};
-use crate::source::{Kind, Source};
+use crate::query::resolved::ResolvedSelector;
+use crate::source::{Part, Source};
 use crate::sql::{self, Columns, series};
 use crate::state::{self, Resumed};
 
@@ -148,8 +148,10 @@ pub async fn compare(
 
 /// PostgreSQL applies the conditions, so that regular expressions mean the same as for rows.
 async fn of_ledger(session: &Session, question: &ResolvedSelector<'_>, ledger: &Ledger) -> Result<f64, Failure> {
-    if question.metric.kind == Kind::Newest {
-        return Ok(ledger.newest().unwrap_or_default());
+    let kind = &question.metric.kind;
+    if kind.is_gauge() {
+        let values = kind.gauge(question.source, question.metric, ledger).into_iter().map(|(_, value)| value);
+        return Ok(kind.combine().of(values).unwrap_or_default());
     }
     let names = question.labels();
     let mut labels: Vec<Vec<&str>> = vec![Vec::new(); names.len() + 1];
@@ -197,21 +199,17 @@ fn samples<'a>(
     counts: &[u64],
     sums: &[Decimal],
 ) -> Vec<(&'a str, f64)> {
-    match (&question.metric.kind, question.part) {
-        (Kind::Rows(i), _) => vec![("", counts[*i] as f64)],
-        (Kind::Sum(i), _) | (Kind::Histogram { sum: i, .. }, Part::Sum) => vec![("", sums[*i].to_f64())],
-        (Kind::Histogram { first, .. }, part) => {
-            let counts = &counts[*first..first + bounds.len()];
-            let below = |i: usize| if i == 0 { 0 } else { counts[i - 1] };
-            match part {
-                Part::Bucket => bounds.iter().zip(counts).map(|((le, _), n)| (le.as_str(), *n as f64)).collect(),
-                Part::Whole if !question.le.is_empty() => {
-                    let own = |i: usize| (bounds[i].0.as_str(), counts[i].saturating_sub(below(i)) as f64);
-                    (0..bounds.len()).map(own).collect()
-                }
-                _ => vec![("", counts.last().copied().unwrap_or_default() as f64)],
-            }
+    let slots = question.metric.kind.slots();
+    let counts = &counts[slots.counts];
+    let below = |i: usize| if i == 0 { 0 } else { counts[i - 1] };
+    match (question.part, slots.sum) {
+        (Part::Sum, Some(sum)) => vec![("", sums[sum].to_f64())],
+        (_, Some(sum)) if counts.is_empty() => vec![("", sums[sum].to_f64())],
+        (Part::Bucket, _) => bounds.iter().zip(counts).map(|((le, _), n)| (le.as_str(), *n as f64)).collect(),
+        (Part::Whole, _) if !question.le.is_empty() => {
+            let own = |i: usize| (bounds[i].0.as_str(), counts[i].saturating_sub(below(i)) as f64);
+            (0..bounds.len()).map(own).collect()
         }
-        (Kind::Open | Kind::Oldest(_) | Kind::Newest, _) => Vec::new(),
+        _ => vec![("", counts.last().copied().unwrap_or_default() as f64)],
     }
 }

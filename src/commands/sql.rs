@@ -8,7 +8,7 @@ use crate::ledger::{Ledger, OVERFLOW};
 use crate::poll::FIRST_LIMIT;
 use crate::postgres::Failure;
 use crate::query::resolved::ResolvedSelector;
-use crate::source::{Kind, Source};
+use crate::source::Source;
 use crate::sql;
 
 /// The statements of a poll, or the one that answers a question.
@@ -48,19 +48,12 @@ async fn number(settings: &Settings, question: &ResolvedSelector<'_>, ledgers: &
     let ledger = ledgers.of(&session, question.source).await?;
     let mut text = format!("-- {}\n", question.selector);
     let mut say = |line: &str| _ = writeln!(text, "-- {line}");
-    let summed = match question.metric.kind {
-        Kind::Newest => {
-            say("When the newest execution finished, in seconds since 1970-01-01 UTC.");
-            "latest"
-        }
-        Kind::Oldest(_) => {
-            say("Since when the oldest row that is not done has been there, in seconds since 1970-01-01 UTC.");
-            "earliest"
-        }
-        _ => "sum",
-    };
+    question.metric.kind.meaning().into_iter().for_each(&mut say);
     if !question.is_pinned() {
-        say(&format!("One row per series; the last row, without labels, is their {summed}."));
+        say(&format!(
+            "One row per series; the last row, without labels, is their {}.",
+            question.metric.kind.combine().word()
+        ));
     }
     if question.metric.kind.is_of_open_rows() {
         say(match ledger {

@@ -5,7 +5,6 @@ pub mod gzip;
 pub mod own;
 pub mod protobuf;
 pub mod schema;
-pub mod source;
 pub mod text;
 
 use crate::ledger::native::Native;
@@ -24,31 +23,40 @@ pub enum Format {
 /// Labels of a series: names and values.
 pub type Pairs<'a> = [(&'a str, &'a str)];
 
+/// The totals of one series of a counter or histogram.
+#[derive(Clone, Debug, Default)]
+pub struct SeriesTotals<'r> {
+    /// The rows, or the cumulative buckets with the count of all values; empty for a sum alone.
+    pub counts: &'r [u64],
+    /// The sum of the values.
+    pub sum: f64,
+    /// When it was born, in milliseconds since the epoch, where that is known.
+    pub start: Option<i64>,
+    /// The native histogram, if it has one that is read, and its zero threshold.
+    pub native: Option<(&'r Native, f64)>,
+}
+
+impl SeriesTotals<'_> {
+    /// How many rows or values there are; of a metric that only adds up values, their sum.
+    pub fn value(&self) -> f64 {
+        self.counts.last().map_or(self.sum, |count| *count as f64)
+    }
+}
+
 /// Writes metric families one after the other.
-///
-/// Start timestamps are in milliseconds since the epoch, and absent where the start of a series is not known.
 pub trait Encoder {
     /// Begins a family. A counter's name ends in `_total`.
     fn family(&mut self, name: &str, kind: &str, unit: Option<&str>, help: &str);
 
     /// A sample of a counter.
-    fn counter(&mut self, labels: &Pairs<'_>, value: f64, start: Option<i64>);
+    fn counter(&mut self, labels: &Pairs<'_>, series: &SeriesTotals<'_>);
 
     /// A sample of a gauge.
     fn gauge(&mut self, labels: &Pairs<'_>, value: f64);
 
-    /// A histogram: `counts` are cumulative, one for each of `bounds` and one for all values. Some have a native histogram
-    /// beside them, with its zero threshold, which is not looked at unless the format [has native
+    /// A histogram with these upper bounds. Its native one is not looked at unless the format [has native
     /// ones](Encoder::has_natives).
-    fn histogram(
-        &mut self,
-        labels: &Pairs<'_>,
-        bounds: &[f64],
-        counts: &[u64],
-        sum: f64,
-        start: Option<i64>,
-        native: Option<(&Native, f64)>,
-    );
+    fn histogram(&mut self, labels: &Pairs<'_>, bounds: &[f64], series: &SeriesTotals<'_>);
 
     /// True if the format has native histograms.
     fn has_natives(&self) -> bool {

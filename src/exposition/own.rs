@@ -2,7 +2,7 @@
 
 use prometheus::proto::{MetricFamily, MetricType};
 
-use super::Encoder;
+use super::{Encoder, SeriesTotals};
 
 /// Encodes gathered families. Only counters and gauges are used for own metrics.
 pub fn encode(encoder: &mut dyn Encoder, families: &[MetricFamily]) {
@@ -16,7 +16,10 @@ pub fn encode(encoder: &mut dyn Encoder, families: &[MetricFamily]) {
         for metric in family.get_metric() {
             let labels: Vec<_> = metric.get_label().iter().map(|l| (l.name(), l.value())).collect();
             match family.get_field_type() {
-                MetricType::COUNTER => encoder.counter(&labels, metric.get_counter().get_value(), None),
+                MetricType::COUNTER => {
+                    let sum = metric.get_counter().get_value();
+                    encoder.counter(&labels, &SeriesTotals { sum, ..SeriesTotals::default() });
+                }
                 _ => encoder.gauge(&labels, metric.get_gauge().get_value()),
             }
         }

@@ -3,10 +3,10 @@
 use prost::Message;
 use prost::encoding::{encode_varint, message};
 
-use super::Pairs;
 use super::schema::{
     Bucket, BucketSpan, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Timestamp,
 };
+use super::{Pairs, SeriesTotals};
 use crate::ledger::native::Native;
 
 /// The field of [`MetricFamily::metric`].
@@ -72,10 +72,10 @@ impl super::Encoder for Encoder {
         family.encode_raw(&mut self.family);
     }
 
-    fn counter(&mut self, labels: &Pairs<'_>, value: f64, start: Option<i64>) {
+    fn counter(&mut self, labels: &Pairs<'_>, series: &SeriesTotals<'_>) {
         self.label(labels);
-        let created_timestamp = start.map(Timestamp::from_millis);
-        self.metric.counter = Some(Counter { value: Some(value), created_timestamp });
+        let created_timestamp = series.start.map(Timestamp::from_millis);
+        self.metric.counter = Some(Counter { value: Some(series.value()), created_timestamp });
         self.write();
     }
 
@@ -85,15 +85,8 @@ impl super::Encoder for Encoder {
         self.write();
     }
 
-    fn histogram(
-        &mut self,
-        labels: &Pairs<'_>,
-        bounds: &[f64],
-        counts: &[u64],
-        sum: f64,
-        start: Option<i64>,
-        native: Option<(&Native, f64)>,
-    ) {
+    fn histogram(&mut self, labels: &Pairs<'_>, bounds: &[f64], series: &SeriesTotals<'_>) {
+        let &SeriesTotals { counts, sum, start, native } = series;
         self.label(labels);
         let histogram = self.metric.histogram.get_or_insert_with(Histogram::default);
         histogram.sample_count = Some(counts.last().copied().unwrap_or_default());

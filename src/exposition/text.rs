@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Format, Pairs};
-use crate::ledger::native::Native;
+use super::{Format, Pairs, SeriesTotals};
 
 /// Writes either format.
 #[derive(Debug)]
@@ -111,10 +110,10 @@ impl super::Encoder for Encoder {
         }
     }
 
-    fn counter(&mut self, labels: &Pairs<'_>, value: f64, start: Option<i64>) {
+    fn counter(&mut self, labels: &Pairs<'_>, series: &SeriesTotals<'_>) {
         self.label(labels);
-        self.sample("_total", value);
-        self.created(start);
+        self.sample("_total", series.value());
+        self.created(series.start);
     }
 
     fn gauge(&mut self, labels: &Pairs<'_>, value: f64) {
@@ -122,15 +121,8 @@ impl super::Encoder for Encoder {
         self.sample("", value);
     }
 
-    fn histogram(
-        &mut self,
-        labels: &Pairs<'_>,
-        bounds: &[f64],
-        counts: &[u64],
-        sum: f64,
-        start: Option<i64>,
-        _: Option<(&Native, f64)>,
-    ) {
+    fn histogram(&mut self, labels: &Pairs<'_>, bounds: &[f64], series: &SeriesTotals<'_>) {
+        let &SeriesTotals { counts, sum, start, .. } = series;
         self.label(labels);
         if self.les.is_empty() || self.bounds != bounds {
             let all = bounds.iter().chain([&f64::INFINITY]);
@@ -232,9 +224,11 @@ mod tests {
     fn encode(format: Format) -> String {
         let mut encoder = Box::new(Encoder::new(format, true, 0));
         encoder.family("x_total", "counter", None, "Say \"x\" \\ y.");
-        encoder.counter(&[("repo", "a\"b\\c\nd\u{1}é")], 3.0, Some(12_500));
+        let series = SeriesTotals { counts: &[3], start: Some(12_500), ..SeriesTotals::default() };
+        encoder.counter(&[("repo", "a\"b\\c\nd\u{1}é")], &series);
         encoder.family("d_seconds", "histogram", Some("seconds"), "D.");
-        encoder.histogram(&[], &[0.0, 0.00001, 2.5, 90.0, 1e6], &[0, 1, 2, 2, 2, 3], 1e22, None, None);
+        let series = SeriesTotals { counts: &[0, 1, 2, 2, 2, 3], sum: 1e22, ..SeriesTotals::default() };
+        encoder.histogram(&[], &[0.0, 0.00001, 2.5, 90.0, 1e6], &series);
         encoder.family("g", "gauge", None, "G.");
         [0.1, -3.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-7, 1_790_000_000.25]
             .into_iter()

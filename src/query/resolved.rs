@@ -2,7 +2,7 @@
 
 use crate::exposition::text::le;
 use crate::query::selector::{Matcher, Operator, Selector};
-use crate::source::{Count, Kind, Metric, Source, Value};
+use crate::source::{Metric, Part, Source, Value};
 
 /// Labels that are added to what is exported, so that they stand in what people copy: by Prometheus, by its operator
 /// (from `namespace` on), and by configurations of targets and `external_labels`, as those shipped (from `environment`
@@ -30,19 +30,6 @@ const FOREIGN: [&str; 9] = [r"\b", r"\B", r"\p", r"\P", r"\z", r"\C", r"\Q", "(?
 
 /// The exporter's own metric behind which rows stand: those with a value that was rejected.
 pub const REJECTED: &str = "rsolv_exporter_rejected_values_total";
-
-/// Which numbers of a metric are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// A counter, a gauge, or a histogram by its own name.
-    Whole,
-    /// `_bucket`
-    Bucket,
-    /// `_count`
-    Count,
-    /// `_sum`
-    Sum,
-}
 
 /// A selector whose metric and labels exist.
 #[derive(Clone, Debug)]
@@ -143,49 +130,39 @@ impl<'a> ResolvedSelector<'a> {
 
     /// The labels of the metric, without `le`.
     pub fn labels(&self) -> Vec<&'a str> {
-        labels(self.source, self.metric)
+        self.source.labels_of(self.metric)
     }
 
     /// Whether `le` means something here.
     fn has_le(&self) -> bool {
-        matches!(self.metric.kind, Kind::Histogram { .. }) && matches!(self.part, Part::Whole | Part::Bucket)
+        !self.metric.kind.bounds().is_empty() && matches!(self.part, Part::Whole | Part::Bucket)
     }
 
     /// Whether all of a histogram is asked for, and not some of its buckets.
     pub fn is_histogram(&self) -> bool {
-        matches!(self.metric.kind, Kind::Histogram { .. }) && self.part == Part::Whole && self.le.is_empty()
+        !self.metric.kind.bounds().is_empty() && self.part == Part::Whole && self.le.is_empty()
     }
 
     /// The upper bounds of a histogram with their spelling, the infinite one last.
     pub fn bounds(&self) -> Vec<(String, f64)> {
-        match &self.metric.kind {
-            Kind::Histogram { buckets, .. } => {
-                buckets.iter().chain([&f64::INFINITY]).map(|&bound| (le(bound), bound)).collect()
-            }
-            _ => Vec::new(),
-        }
+        let bounds = self.metric.kind.bounds();
+        let infinite = (!bounds.is_empty()).then_some(&f64::INFINITY);
+        bounds.iter().chain(infinite).map(|&bound| (le(bound), bound)).collect()
     }
 
     /// The value column that is summed or distributed.
     pub fn value(&self) -> Option<&'a Value> {
-        value(self.source, self.metric)
+        self.source.value_of(self.metric)
     }
 
     /// The boolean column that restricts the metric.
     pub fn only(&self) -> Option<&'a str> {
-        match &self.metric.kind {
-            Kind::Rows(i) => self.source.counts[*i].only.as_deref(),
-            Kind::Sum(i) | Kind::Histogram { sum: i, .. } => self.source.sums[*i].only.as_deref(),
-            Kind::Open | Kind::Oldest(_) | Kind::Newest => None,
-        }
+        self.source.only_of(self.metric)
     }
 
     /// The column with the time since which an open row has been there, of a gauge of the oldest.
     pub fn since(&self) -> Option<&'a str> {
-        match self.metric.kind {
-            Kind::Oldest(i) => Some(&self.source.since[i]),
-            _ => None,
-        }
+        self.metric.kind.since().map(|i| self.source.since[i].as_str())
     }
 
     /// The value that each label must have, when each is given with `=`: then there is at most one series.
@@ -205,27 +182,6 @@ fn has(expression: &str, escape: &str) -> bool {
     expression.replace(r"\\", "").contains(escape)
 }
 
-/// The labels of a metric, without `le`.
-pub fn labels<'a>(source: &'a Source, metric: &'a Metric) -> Vec<&'a str> {
-    let own = metric.labels.iter().map(String::as_str);
-    match metric.kind {
-        Kind::Open | Kind::Oldest(_) | Kind::Newest => own.collect(),
-        _ => source.labels.iter().map(String::as_str).chain(own).collect(),
-    }
-}
-
-/// The value column that a metric sums or distributes.
-pub fn value<'a>(source: &'a Source, metric: &Metric) -> Option<&'a Value> {
-    match &metric.kind {
-        Kind::Sum(i) | Kind::Histogram { sum: i, .. } => Some(&source.values[source.sums[*i].value]),
-        Kind::Rows(i) => match &source.counts[*i] {
-            Count { value: Some(value), .. } => Some(&source.values[*value]),
-            _ => None,
-        },
-        Kind::Open | Kind::Oldest(_) | Kind::Newest => None,
-    }
-}
-
 fn find<'a>(name: &str, sources: &'a [Source]) -> Result<(&'a Source, &'a Metric, Part), InvalidSelector> {
     if name == REJECTED {
         return Err(InvalidSelector(format!(
@@ -240,10 +196,9 @@ fn find<'a>(name: &str, sources: &'a [Source]) -> Result<(&'a Source, &'a Metric
         if metric.name == name {
             return Ok((source, metric, Part::Whole));
         }
-        let parts = [("_bucket", Part::Bucket), ("_count", Part::Count), ("_sum", Part::Sum)];
-        let part = parts.into_iter().find(|(suffix, _)| name.strip_suffix(suffix) == Some(&metric.name));
-        if let (Some((_, part)), Kind::Histogram { .. }) = (part, &metric.kind) {
-            return Ok((source, metric, part));
+        let suffixes = metric.kind.suffixes().iter();
+        if let Some((_, part)) = suffixes.clone().find(|(suffix, _)| name.strip_suffix(suffix) == Some(&metric.name)) {
+            return Ok((source, metric, *part));
         }
     }
     let all: Vec<_> = metrics().map(|(_, metric)| format!("\n  {}", metric.name)).collect();

@@ -6,6 +6,7 @@
 
 pub mod distribution;
 pub mod poll_history;
+pub mod series;
 mod source_snapshot;
 mod store;
 pub mod summary;

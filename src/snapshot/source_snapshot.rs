@@ -8,9 +8,10 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinError;
 use tokio::time::{Duration, Instant};
 
+use crate::exposition::Format;
 use crate::exposition::gzip::Part;
-use crate::exposition::{Format, source as encode};
 use crate::ledger::Ledger;
+use crate::snapshot::series;
 use crate::snapshot::summary::{self, Summary};
 use crate::source::Source;
 
@@ -97,7 +98,7 @@ impl SourceSnapshot {
     /// Renders the page, which takes about `size` bytes.
     pub fn render(&self, format: Format, size: usize) -> Bytes {
         let mut encoder = format.encoder(self.created, size);
-        encode::encode(encoder.as_mut(), &self.source, &self.ledger);
+        series::encode(encoder.as_mut(), &self.source, &self.ledger);
         encoder.finish().into()
     }
 

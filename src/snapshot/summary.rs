@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::distribution::Histogram;
-use crate::exposition::source as exposition;
+use super::series::SeriesReader;
 use crate::ledger::{Labels, Ledger};
-use crate::source::{Kind, Metric, Source};
+use crate::source::{Metric, Source};
 
 /// Of more series than this, the summary names only the largest.
 const TOP: usize = 50;
@@ -81,29 +81,23 @@ impl MetricSummary {
             parts: Vec::new(),
             top: Vec::new(),
         };
-        match &metric.kind {
-            Kind::Newest => summary.total = ledger.newest(),
-            Kind::Open => summary.total = Some(ledger.open_rows().values().map(|open| open.rows).sum::<u64>() as f64),
-            Kind::Oldest(i) => {
-                let oldest = ledger.open_rows().values().filter_map(|open| open.oldest.get(*i).copied().flatten());
-                summary.total = oldest.reduce(f64::min);
-            }
-            kind => summary.add_up(source, metric, kind, ledger),
+        if metric.kind.is_gauge() {
+            let values = metric.kind.gauge(source, metric, ledger).into_iter().map(|(_, value)| value);
+            summary.total = metric.kind.combine().of(values);
+        } else {
+            summary.add_up(source, metric, ledger);
         }
         summary
     }
 
-    fn add_up(&mut self, source: &Source, metric: &Metric, kind: &Kind, ledger: &Ledger) {
-        let mut histogram = match kind {
-            Kind::Histogram { buckets, .. } => {
-                Some(Histogram { bounds: buckets.clone(), counts: vec![0; buckets.len() + 1], sum: 0.0 })
-            }
-            _ => None,
-        };
+    fn add_up(&mut self, source: &Source, metric: &Metric, ledger: &Ledger) {
+        let bounds = metric.kind.bounds();
+        let empty = || Histogram { bounds: bounds.to_vec(), counts: vec![0; bounds.len() + 1], sum: 0.0 };
+        let mut histogram = (!bounds.is_empty()).then(empty);
         let (mut all, mut total) = (Vec::new(), 0.0);
         let mut parts: BTreeMap<Vec<&str>, f64> = BTreeMap::new();
         let mut part = Vec::new();
-        let mut reader = exposition::Reader::new(source, metric);
+        let mut reader = SeriesReader::new(source, metric);
         for (values, set) in ledger.sets() {
             reader.each(set, |more, shown| {
                 let value = shown.value();
@@ -148,7 +142,7 @@ pub fn totals(source: &Source, ledger: &Ledger) -> Vec<f64> {
     let total = |metric: &Metric| {
         let mut total = 0.0;
         if !metric.kind.is_gauge() {
-            let mut reader = exposition::Reader::new(source, metric);
+            let mut reader = SeriesReader::new(source, metric);
             ledger.sets().iter().for_each(|(_, set)| reader.each(set, |_, shown| total += shown.value()));
         }
         total

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::{Table, Value as Toml};
 
-use super::{Count, Kind, Metric, Native, Problem, REQUIRED, Source, Sum, Value, lexer, names};
+use super::metric_table::MetricTable;
+use super::{Count, MAX_VALUE, Metric, Problem, REQUIRED, Source, Value, kind, lexer, names};
 
 /// PostgreSQL's statements have at most 1664 columns, some of which are the program's own.
 const MAX_WIDTH: usize = 1600;
-/// Sums of values up to this stay finite and exact enough, whatever the number of rows.
-const MAX_VALUE: f64 = 1e18;
 
 #[derive(Deserialize)]
 struct RawColumn {
@@ -37,20 +36,8 @@ struct RawMetric {
     labels: Vec<String>,
     #[serde(default)]
     enumerate: BTreeMap<String, Vec<String>>,
-    #[serde(rename = "where")]
-    only: Option<String>,
-    sum: Option<String>,
-    count: Option<String>,
-    value: Option<String>,
-    buckets: Option<Vec<f64>>,
-    native: Option<bool>,
-    factor: Option<f64>,
-    max_buckets: Option<u32>,
-    zero_threshold: Option<f64>,
-    of: Option<String>,
-    since: Option<String>,
     #[serde(flatten)]
-    unknown: BTreeMap<String, Toml>,
+    rest: Table,
 }
 
 struct Parser {
@@ -116,7 +103,7 @@ impl Parser {
         let columns: BTreeMap<String, Toml> =
             table.remove("columns").and_then(|v| self.read("columns", v)).unwrap_or_default();
         columns.into_iter().for_each(|(name, value)| self.column(name, value));
-        for kind in ["counter", "histogram", "gauge"] {
+        for kind in kind::TABLES {
             let metrics: Vec<Toml> = table.remove(kind).and_then(|v| self.read(kind, v)).unwrap_or_default();
             for (i, value) in metrics.into_iter().enumerate() {
                 let name = value.get("name").and_then(Toml::as_str).map(str::to_owned);
@@ -170,59 +157,36 @@ impl Parser {
         self.source.values.push(Value { column: name, integer: raw.integer, min: raw.min, max: raw.max });
     }
 
-    fn metric(&mut self, kind: &str, key: &str, raw: RawMetric) {
-        for k in raw.unknown.keys() {
-            let known = "name, help, unit, labels, enumerate, where, sum, count, value, buckets, native, factor, max_buckets, zero_threshold, of, since";
-            self.problem(&format!("{key}.{k}"), unknown(k, known));
+    fn metric(&mut self, table: &'static str, key: &str, raw: RawMetric) {
+        let known = kind::keys();
+        for k in raw.rest.keys().filter(|k| !known.contains(&k.as_str())) {
+            let known = [&["name", "help", "unit", "labels", "enumerate"], known.as_slice()].concat().join(", ");
+            self.problem(&format!("{key}.{k}"), unknown(k, &known));
         }
-        self.name(kind, key, &raw);
+        self.name(table, key, &raw);
         self.labels(&format!("{key}.labels"), &raw.labels);
         for label in &raw.labels {
-            if kind != "gauge" && self.source.labels.contains(label) {
+            if table != "gauge" && self.source.labels.contains(label) {
                 self.problem(&format!("{key}.labels"), format!("\"{label}\" is on every metric already"));
             }
         }
         for label in raw.enumerate.keys().filter(|l| !raw.labels.contains(l)) {
             self.problem(&format!("{key}.enumerate.{label}"), "is not one of the metric's own labels");
         }
-        let keys: [(&str, bool, &[&str]); 11] = [
-            ("where", raw.only.is_some(), &["counter", "histogram"]),
-            ("sum", raw.sum.is_some(), &["counter"]),
-            ("count", raw.count.is_some(), &["counter"]),
-            ("value", raw.value.is_some(), &["histogram"]),
-            ("buckets", raw.buckets.is_some(), &["histogram"]),
-            ("native", raw.native.is_some(), &["histogram"]),
-            ("factor", raw.factor.is_some(), &["histogram"]),
-            ("max_buckets", raw.max_buckets.is_some(), &["histogram"]),
-            ("zero_threshold", raw.zero_threshold.is_some(), &["histogram"]),
-            ("of", raw.of.is_some(), &["gauge"]),
-            ("since", raw.since.is_some(), &["gauge"]),
-        ];
-        for (k, is_there, kinds) in keys {
-            if is_there && !kinds.contains(&kind) {
-                self.problem(&format!("{key}.{k}"), format!("is not a key of a {kind}"));
+        let RawMetric { name, help, unit, labels, enumerate, rest: keys } = raw;
+        let Self { file, problems, source } = self;
+        let mut metric = MetricTable { table, labels, enumerate, source, keys, file, key, problems };
+        let measured = kind::parse(&mut metric);
+        let MetricTable { labels, enumerate, .. } = metric;
+        let Some(kind) = measured else { return };
+        if !kind.is_gauge() {
+            for label in &labels {
+                if !self.source.by.contains(label) {
+                    self.source.by.push(label.clone());
+                }
             }
         }
-        let only = raw.only.clone();
-        let measured = match kind {
-            "counter" => self.counter(key, &raw, only),
-            "histogram" => self.histogram(key, &raw, only),
-            _ => self.gauge(key, &raw),
-        };
-        let Some(measured) = measured else { return };
-        if kind != "gauge" {
-            for label in raw.labels.iter().filter(|l| !self.source.by.contains(l)).cloned().collect::<Vec<_>>() {
-                self.source.by.push(label);
-            }
-        }
-        self.source.metrics.push(Metric {
-            name: raw.name,
-            help: raw.help,
-            unit: raw.unit,
-            labels: raw.labels,
-            enumerate: raw.enumerate,
-            kind: measured,
-        });
+        self.source.metrics.push(Metric { name, help, unit, labels, enumerate, kind });
     }
 
     fn name(&mut self, kind: &str, key: &str, raw: &RawMetric) {
@@ -239,144 +203,6 @@ impl Parser {
             names::label(label).into_iter().for_each(|problem| self.problem(key, problem));
             if labels[..i].iter().filter(|earlier| *earlier == label).count() == 1 {
                 self.problem(key, format!("\"{label}\" is there twice"));
-            }
-        }
-    }
-
-    /// The position of a value column; one without bounds of its own gets the widest.
-    fn value(&mut self, key: &str, column: &str) -> usize {
-        if REQUIRED.contains(&column) {
-            self.problem(key, format!("\"{column}\" is not a value column"));
-        }
-        let found = self.source.values.iter().position(|v| v.column == column);
-        found.unwrap_or_else(|| {
-            self.source.values.push(Value { column: column.to_owned(), integer: false, min: 0.0, max: MAX_VALUE });
-            self.source.values.len() - 1
-        })
-    }
-
-    fn counter(&mut self, key: &str, raw: &RawMetric, only: Option<String>) -> Option<Kind> {
-        if let Some(column) = &raw.sum {
-            if raw.count.is_some() {
-                self.problem(&format!("{key}.count"), "stands beside sum: a counter adds values up or counts rows");
-            }
-            let value = self.value(&format!("{key}.sum"), column);
-            self.source.sums.push(Sum { value, only });
-            return Some(Kind::Sum(self.source.sums.len() - 1));
-        }
-        let value = raw.count.as_ref().map(|column| self.value(&format!("{key}.count"), column));
-        if value.is_none() && only.is_none() {
-            return Some(Kind::Rows(0));
-        }
-        self.source.counts.push(Count { value, le: None, only });
-        Some(Kind::Rows(self.source.counts.len() - 1))
-    }
-
-    fn histogram(&mut self, key: &str, raw: &RawMetric, only: Option<String>) -> Option<Kind> {
-        let buckets = raw.buckets.clone().unwrap_or_default();
-        if buckets.is_empty() || !buckets.iter().all(|b| b.is_finite()) || !buckets.is_sorted_by(|a, b| a < b) {
-            self.problem(
-                &format!("{key}.buckets"),
-                "must be finite numbers, each larger than the one before; +Inf is added by itself",
-            );
-        }
-        let Some(column) = &raw.value else {
-            self.problem(&format!("{key}.value"), "is missing: which column is distributed?");
-            return None;
-        };
-        let value = Some(self.value(&format!("{key}.value"), column));
-        let first = self.source.counts.len();
-        let bound = |le| Count { value, le, only: only.clone() };
-        self.source.counts.extend(buckets.iter().map(|&le| bound(Some(le))));
-        self.source.counts.push(bound(None));
-        self.source.sums.push(Sum { value: value?, only });
-        let sum = self.source.sums.len() - 1;
-        let native = self.native(key, raw, sum);
-        Some(Kind::Histogram { buckets, first, sum, native })
-    }
-
-    /// Where the native histogram stands that a histogram has beside its buckets. Its settings are those of the client
-    /// for Go.
-    fn native(&mut self, key: &str, raw: &RawMetric, sum: usize) -> Option<usize> {
-        let is_native = raw.native.unwrap_or_default();
-        let settings = [
-            ("factor", raw.factor.is_some()),
-            ("max_buckets", raw.max_buckets.is_some()),
-            ("zero_threshold", raw.zero_threshold.is_some()),
-        ];
-        for (k, _) in settings.into_iter().filter(|(_, is_there)| *is_there && !is_native) {
-            self.problem(&format!("{key}.{k}"), "is a key of native histograms: add native = true");
-        }
-        let factor = raw.factor.unwrap_or(Native::FACTOR);
-        let max_buckets = raw.max_buckets.unwrap_or(Native::MAX_BUCKETS);
-        let zero_threshold = raw.zero_threshold.unwrap_or(Native::ZERO_THRESHOLD);
-        if !(factor > 1.0 && factor.is_finite()) {
-            self.problem(
-                &format!("{key}.factor"),
-                "must be above 1: how many times as wide as the one before a bucket may be",
-            );
-        }
-        if max_buckets == 0 {
-            self.problem(&format!("{key}.max_buckets"), "must be at least 1");
-        }
-        if !(f64::MIN_POSITIVE..=MAX_VALUE).contains(&zero_threshold) {
-            self.problem(&format!("{key}.zero_threshold"), format!("must be above 0 and at most {MAX_VALUE:e}"));
-        }
-        let only = self.source.sums[sum].only.clone();
-        let native = Native { sum, only, factor, max_buckets, zero_threshold };
-        is_native.then(|| {
-            self.source.natives.push(native);
-            self.source.natives.len() - 1
-        })
-    }
-
-    fn gauge(&mut self, key: &str, raw: &RawMetric) -> Option<Kind> {
-        if raw.since.is_some() && raw.of.as_deref() != Some("oldest") {
-            self.problem(&format!("{key}.since"), "is a key of gauges with of = \"oldest\"");
-        }
-        match raw.of.as_deref() {
-            Some("open") => {
-                self.open_labels(key, raw);
-                Some(Kind::Open)
-            }
-            Some("oldest") => {
-                self.open_labels(key, raw);
-                for label in raw.enumerate.keys() {
-                    let message = "this gauge is absent where no row is open: 0 would be a time";
-                    self.problem(&format!("{key}.enumerate.{label}"), message);
-                }
-                let Some(column) = &raw.since else {
-                    let message = "is missing: in which column is the time since which an open row has been there?";
-                    self.problem(&format!("{key}.since"), message);
-                    return None;
-                };
-                let found = self.source.since.iter().position(|since| since == column);
-                Some(Kind::Oldest(found.unwrap_or_else(|| {
-                    self.source.since.push(column.clone());
-                    self.source.since.len() - 1
-                })))
-            }
-            Some("newest") if raw.labels.is_empty() => Some(Kind::Newest),
-            Some("newest") => {
-                self.problem(&format!("{key}.labels"), "this gauge has no labels");
-                None
-            }
-            _ => {
-                self.problem(
-                    &format!("{key}.of"),
-                    "must be \"open\" (rows not done), \"oldest\" (since when the oldest of them has been there) or \
-                     \"newest\" (when the newest was done)",
-                );
-                None
-            }
-        }
-    }
-
-    /// Open rows are told apart by what tells counted ones apart.
-    fn open_labels(&mut self, key: &str, raw: &RawMetric) {
-        for label in &raw.labels {
-            if !self.source.labels.contains(label) && !self.source.by.contains(label) {
-                self.problem(&format!("{key}.labels"), format!("\"{label}\" is the label of no counter or histogram"));
             }
         }
     }
@@ -429,7 +255,9 @@ mod tests {
         assert_eq!(source.sql, "SELECT 1");
         assert_eq!(source.enumerated, [["a"], ["b"]]);
         assert_eq!(source.counts.len(), 1 + 3, "rows, two buckets, count");
-        assert_eq!(source.metrics[1].kind, Kind::Histogram { buckets: vec![1.0, 2.5], first: 1, sum: 0, native: None });
+        assert_eq!(source.metrics[1].kind.bounds(), [1.0, 2.5]);
+        let slots = source.metrics[1].kind.slots();
+        assert_eq!((slots.counts, slots.sum, slots.native), (1..4, Some(0), None));
     }
 
     #[test]

@@ -4,14 +4,20 @@
 //! columns is for the database to say, see [`Source::columns`].
 
 mod definition;
+pub mod kind;
 pub mod lexer;
+mod measure;
+mod metric_table;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use crate::ledger::{Labels, Shape, native};
+pub use kind::{Combine, Kind, Part};
+pub use measure::{Count, Native, Slots, Sum};
+
+use crate::ledger::{Labels, Shape};
 
 /// The pairs in `queries/`, built into the binary.
 const SHIPPED: [(&str, &str, &str); 2] = [
@@ -29,6 +35,9 @@ const SHIPPED: [(&str, &str, &str); 2] = [
 
 /// White space that is trimmed from labels.
 const SPACE: [char; 6] = [' ', '\t', '\n', '\r', '\u{c}', '\u{b}'];
+
+/// Sums of values up to this stay finite and exact enough, whatever the number of rows.
+const MAX_VALUE: f64 = 1e18;
 
 /// The columns that every SELECT has.
 pub const REQUIRED: [&str; 3] = ["id", "done", "at"];
@@ -96,88 +105,6 @@ pub struct Metric {
     pub kind: Kind,
 }
 
-/// What a metric measures; numbers are positions in [`Source::counts`], [`Source::sums`] and [`Source::since`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
-    /// Rows counted.
-    Rows(usize),
-    /// The sum of a value column.
-    Sum(usize),
-    /// How a value column is distributed.
-    Histogram {
-        /// Upper bounds, inclusive, rising, finite.
-        buckets: Vec<f64>,
-        /// Where the cumulative count of the first bucket stands; the others follow, then the count of all values.
-        first: usize,
-        /// Where the sum stands.
-        sum: usize,
-        /// Where the native histogram beside the buckets stands among [`Source::natives`].
-        native: Option<usize>,
-    },
-    /// Gauge: rows that are not done.
-    Open,
-    /// Gauge: since when the oldest of the rows that are not done has been there, by this column.
-    Oldest(usize),
-    /// Gauge: when the newest row was done.
-    Newest,
-}
-
-impl Kind {
-    /// The type as Prometheus calls it.
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            Self::Rows(_) | Self::Sum(_) => "counter",
-            Self::Histogram { .. } => "histogram",
-            Self::Open | Self::Oldest(_) | Self::Newest => "gauge",
-        }
-    }
-
-    /// True if it tells how things are now, by rows that are not done or by the newest one that is.
-    pub fn is_gauge(&self) -> bool {
-        matches!(self, Self::Open | Self::Oldest(_) | Self::Newest)
-    }
-
-    /// True if it is about rows that are not done.
-    pub fn is_of_open_rows(&self) -> bool {
-        matches!(self, Self::Open | Self::Oldest(_))
-    }
-}
-
-/// Rows that are counted: all that are done, or fewer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Count {
-    /// Only rows with a valid value in this one of [`Source::values`].
-    pub value: Option<usize>,
-    /// Only rows whose value is not above this bound.
-    pub le: Option<f64>,
-    /// Only rows where this boolean column is true.
-    pub only: Option<String>,
-}
-
-/// A sum over the rows that are done.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sum {
-    /// Which of [`Source::values`].
-    pub value: usize,
-    /// Only rows where this boolean column is true.
-    pub only: Option<String>,
-}
-
-/// How a value column is distributed, in buckets that nobody has to choose.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Native {
-    /// Which of [`Source::sums`] adds up the same values of the same rows.
-    pub sum: usize,
-    /// Only rows where this boolean column is true.
-    pub only: Option<String>,
-    /// A bucket is at most so many times as wide as the one before.
-    pub factor: f64,
-    /// The largest number of buckets that are not empty.
-    pub max_buckets: u32,
-    /// Values up to this count as 0.
-    pub zero_threshold: f64,
-}
-
 /// Something wrong with a definition, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -195,27 +122,6 @@ impl fmt::Display for Problem {
             "" => write!(f, "{}: {}", self.file, self.message),
             key => write!(f, "{}: {key}: {}", self.file, self.message),
         }
-    }
-}
-
-impl Native {
-    /// The defaults, which are those of the client for Go: a bucket may be 10 % wider than the one before, there may be so
-    /// many, and what is not above 2^-128 counts as 0.
-    pub const FACTOR: f64 = 1.1;
-    /// See [`Native::FACTOR`].
-    pub const MAX_BUCKETS: u32 = 160;
-    /// See [`Native::FACTOR`].
-    pub const ZERO_THRESHOLD: f64 = 2.938735877055719e-39;
-
-    /// What the ledger has to know.
-    pub fn settings(&self) -> native::Settings {
-        let Self { sum, factor, max_buckets, zero_threshold, .. } = *self;
-        native::Settings { schema: native::schema(factor), max_buckets: max_buckets as usize, zero_threshold, sum }
-    }
-
-    /// How many times as wide as the one before each bucket really is, as long as the schema is not lowered.
-    pub fn growth(&self) -> f64 {
-        (-f64::from(native::schema(self.factor))).exp2().exp2()
     }
 }
 
@@ -371,5 +277,30 @@ impl Source {
     /// What the label `column` is when it is missing.
     pub fn missing(&self, column: &str) -> &str {
         self.missing.get(column).map_or("unknown", String::as_str)
+    }
+
+    /// The labels of a metric, without `le`.
+    pub fn labels_of<'a>(&'a self, metric: &'a Metric) -> Vec<&'a str> {
+        let own = metric.labels.iter().map(String::as_str);
+        if metric.kind.is_gauge() { own.collect() } else { self.labels.iter().map(String::as_str).chain(own).collect() }
+    }
+
+    /// The value column that a metric counts, sums or distributes.
+    pub fn value_of(&self, metric: &Metric) -> Option<&Value> {
+        let Slots { counts, sum, .. } = metric.kind.slots();
+        let value = match sum {
+            Some(sum) => Some(self.sums[sum].value),
+            None => self.counts.get(counts.start).filter(|_| !counts.is_empty())?.value,
+        };
+        value.map(|value| &self.values[value])
+    }
+
+    /// The boolean column that restricts a metric.
+    pub fn only_of(&self, metric: &Metric) -> Option<&str> {
+        let Slots { counts, sum, .. } = metric.kind.slots();
+        match sum {
+            Some(sum) => self.sums[sum].only.as_deref(),
+            None => self.counts.get(counts.start).filter(|_| !counts.is_empty())?.only.as_deref(),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, Problem, REQUIRED, Source};
+use super::{Problem, REQUIRED, Source};
 
 /// PostgreSQL cuts longer names.
 const MAX_NAME_BYTES: usize = 63;
@@ -64,9 +64,9 @@ pub fn check_families(sources: &[Source], dir: &str, problems: &mut Vec<Problem>
             let file = format!("{dir}/{}.toml", source.name);
             let key = format!("{} {}.name", metric.kind.type_name(), metric.name);
             let base = metric.name.strip_suffix("_total").unwrap_or(&metric.name);
-            let parts: &[&str] =
-                if matches!(metric.kind, Kind::Histogram { .. }) { &["", "_bucket", "_count", "_sum"] } else { &[""] };
-            let taken = parts.iter().filter_map(|part| owners.insert(format!("{base}{part}"), file.clone()));
+            let suffixes = metric.kind.suffixes().iter().map(|(suffix, _)| *suffix);
+            let names = std::iter::once("").chain(suffixes).map(|suffix| format!("{base}{suffix}"));
+            let taken = names.filter_map(|name| owners.insert(name, file.clone()));
             if let Some(owner) = taken.last() {
                 problems.push(Problem { file, key, message: format!("the name is taken already, in {owner}") });
             }

@@ -3,9 +3,9 @@
 use super::view::{NAME, View, view};
 use super::{Columns, array, count, ident, sum};
 use crate::ledger::Labels;
-use crate::query::resolved::value as measured;
 use crate::query::timeline::Timeline;
-use crate::source::{Kind, Metric, Source};
+use crate::source::kind::History;
+use crate::source::{Metric, Slots, Source};
 
 /// The column that has the step: no label can be called so.
 const STEP: &str = "\"(step)\"";
@@ -31,12 +31,10 @@ pub struct Layout<'a> {
 pub fn layouts(source: &Source) -> Vec<Layout<'_>> {
     let mut layouts: Vec<Layout<'_>> = Vec::new();
     for metric in &source.metrics {
-        let (counts, sums) = match &metric.kind {
-            Kind::Rows(i) => (vec![*i], vec![]),
-            Kind::Sum(i) => (vec![], vec![*i]),
-            Kind::Histogram { buckets, first, sum, .. } => ((*first..=first + buckets.len()).collect(), vec![*sum]),
-            Kind::Open | Kind::Oldest(_) | Kind::Newest => continue,
-        };
+        let Slots { counts, sum, .. } = metric.kind.slots();
+        if metric.kind.history() != History::Totals {
+            continue;
+        }
         let at = layouts.iter().position(|layout| layout.by == metric.labels).unwrap_or_else(|| {
             let (metrics, counts, sums) = (Vec::new(), Vec::new(), Vec::new());
             layouts.push(Layout { source, by: &metric.labels, metrics, counts, sums });
@@ -44,7 +42,7 @@ pub fn layouts(source: &Source) -> Vec<Layout<'_>> {
         });
         layouts[at].metrics.push(metric);
         layouts[at].counts.extend(counts);
-        layouts[at].sums.extend(sums);
+        layouts[at].sums.extend(sum);
     }
     layouts
 }
@@ -56,7 +54,7 @@ impl Layout<'_> {
     }
 
     fn view<'a>(&'a self, sets: Option<Vec<&'a Labels>>) -> View<'a> {
-        let mut values: Vec<_> = self.metrics.iter().filter_map(|metric| measured(self.source, metric)).collect();
+        let mut values: Vec<_> = self.metrics.iter().filter_map(|metric| self.source.value_of(metric)).collect();
         values.sort_by(|a, b| a.column.cmp(&b.column));
         values.dedup();
         let only = self.source.only().into_iter().collect();

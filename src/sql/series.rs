@@ -3,9 +3,10 @@
 use super::view::{self, View, view};
 use super::{Columns, ident, literal};
 use crate::ledger::Labels;
-use crate::query::resolved::{Part, ResolvedSelector};
+use crate::query::resolved::ResolvedSelector;
 use crate::query::selector::{Matcher, Operator};
-use crate::source::Kind;
+use crate::source::Part;
+use crate::source::kind::Names;
 
 /// The spelling of a bucket and, to put buckets in order, its bound.
 const BUCKET: [&str; 2] = ["bucket.le", "bucket.\"(bound)\""];
@@ -69,17 +70,11 @@ pub fn number(
     let with_bound = |bound: &str| [restricted.clone(), vec![bound.to_owned()]].concat();
     let mut order = Vec::new();
     let valid = question.value().map(view::value).unwrap_or_default();
-    let sum = format!("coalesce(sum({valid}){}, 0)", filter(&restricted));
-    let count = format!("count({valid}){}", filter(&restricted));
+    let names = names(question);
     let mut list = Vec::new();
-    let value = match (&question.metric.kind, question.part) {
-        (Kind::Rows(_), _) if question.value().is_some() => count,
-        (Kind::Rows(_) | Kind::Open, _) => format!("count(*){}", filter(&restricted)),
-        (Kind::Sum(_), _) | (Kind::Histogram { .. }, Part::Sum) => sum,
-        (Kind::Histogram { .. }, Part::Count) => count,
-        (Kind::Oldest(_), _) => format!("extract(epoch FROM min({}))::float8", since(question)),
-        (Kind::Newest, _) => "extract(epoch FROM max(at))::float8".to_owned(),
-        (Kind::Histogram { .. }, Part::Bucket) => {
+    let has_buckets = !question.metric.kind.bounds().is_empty();
+    let value = match question.part {
+        Part::Bucket => {
             let mut bounds = bounds(question);
             if bounds.is_empty() {
                 conditions.push("false".to_owned());
@@ -99,15 +94,15 @@ pub fn number(
                 format!("count(*){}", filter(&with_bound(&format!("{valid} <= bucket.\"(bound)\""))))
             }
         }
-        (Kind::Histogram { .. }, Part::Whole) if question.le.is_empty() => {
+        Part::Whole if has_buckets && question.le.is_empty() => {
             for (le, bound) in question.bounds() {
                 let count = filter(&with_bound(&within(&valid, bound)));
                 list.push(format!("count(*){count} AS {}", ident(&format!("le {le}"))));
             }
-            list.push(format!("{sum} AS sum"));
-            count
+            list.push(format!("{} AS sum", question.metric.kind.aggregate(Part::Sum, &names)));
+            question.metric.kind.aggregate(Part::Count, &names)
         }
-        (Kind::Histogram { .. }, Part::Whole) => {
+        Part::Whole if has_buckets => {
             from.push_str(&format!(
                 "\nCROSS JOIN LATERAL (SELECT {} AS le, {} AS \"(bound)\") AS bucket",
                 own(question, |(le, _)| literal(le)),
@@ -122,6 +117,7 @@ pub fn number(
             }
             "count(*)".to_owned()
         }
+        part => question.metric.kind.aggregate(part, &names),
     };
     let mut group = String::new();
     if !single {
@@ -140,18 +136,16 @@ pub fn number(
 
 /// Whether a row is in a state in which the metric looks at it.
 pub fn row_state(question: &ResolvedSelector) -> Vec<String> {
-    match question.metric.kind {
-        Kind::Open => vec!["NOT done".to_owned()],
-        Kind::Oldest(_) => vec!["NOT done".to_owned(), format!("isfinite({})", since(question))],
-        // As in a poll: a time that has not come yet says nothing.
-        Kind::Newest => vec!["done".to_owned(), "isfinite(at)".to_owned(), "at <= clock_timestamp()".to_owned()],
-        _ => vec!["done".to_owned()],
-    }
+    question.metric.kind.conditions(&names(question))
 }
 
-/// The time since which an open row has been there, in the view.
-fn since(question: &ResolvedSelector) -> String {
-    question.since().map(view::since).unwrap_or_default()
+/// What the SQL of the metric is made of.
+fn names(question: &ResolvedSelector) -> Names {
+    Names {
+        value: question.value().map(view::value),
+        since: question.since().map(view::since).unwrap_or_default(),
+        filter: question.only().map(|only| format!(" FILTER (WHERE {})", view::only(only))).unwrap_or_default(),
+    }
 }
 
 /// All that makes a row of the view stand behind the series asked for.
@@ -190,12 +184,7 @@ pub fn behind(question: &ResolvedSelector) -> Vec<String> {
 
 /// What a row adds to the number, or is measured with; `None` where each row adds 1.
 pub fn row_value(question: &ResolvedSelector) -> Option<String> {
-    match (&question.metric.kind, question.value()) {
-        (Kind::Oldest(_), _) => Some(format!("extract(epoch FROM {})::float8", since(question))),
-        (Kind::Newest, _) => Some("extract(epoch FROM at)::float8".to_owned()),
-        (Kind::Rows(_), _) => None,
-        (_, value) => value.map(view::value),
-    }
+    question.metric.kind.row_value(&names(question))
 }
 
 /// The buckets that conditions with `=` and `!=` leave.

@@ -21,7 +21,7 @@ use crate::ledger::native::{Native, Settings};
 use crate::ledger::recount::Fresh;
 use crate::ledger::{Ledger, Shape};
 use crate::postgres::Position;
-use crate::source::{Kind, Source};
+use crate::source::Source;
 
 /// Raised when an older program could not read what a newer one wrote.
 const VERSION: u32 = 2;
@@ -90,10 +90,11 @@ impl Fingerprint {
         let mut sums: Vec<String> = source.sums.iter().map(|s| format!("{} {:?}", value(s.value), s.only)).collect();
         // A histogram is one: buckets of before beside new ones would not be cumulative.
         for metric in &source.metrics {
-            if let Kind::Histogram { buckets, first, sum, .. } = &metric.kind {
-                let of = format!(" of {buckets:?}");
-                counts[*first..=*first + buckets.len()].iter_mut().for_each(|count| count.push_str(&of));
-                sums[*sum].push_str(&of);
+            let (bounds, slots) = (metric.kind.bounds(), metric.kind.slots());
+            if !bounds.is_empty() {
+                let of = format!(" of {bounds:?}");
+                counts[slots.counts].iter_mut().for_each(|count| count.push_str(&of));
+                slots.sum.iter().for_each(|&sum| sums[sum].push_str(&of));
             }
         }
         Self {
@@ -376,11 +377,9 @@ mod tests {
 
         let buckets = |source: &Source, value: &str| {
             let named = |m: &&crate::source::Metric| m.name.contains(value);
-            let metric = source.metrics.iter().filter(|m| matches!(m.kind, Kind::Histogram { .. })).find(named);
-            let Some(Kind::Histogram { buckets, first, sum, .. }) = metric.map(|m| m.kind.clone()) else {
-                panic!("{value}")
-            };
-            (first..=first + buckets.len(), sum)
+            let metric = source.metrics.iter().filter(|m| !m.kind.bounds().is_empty()).find(named);
+            let slots = metric.unwrap_or_else(|| panic!("{value}")).kind.slots();
+            (slots.counts, slots.sum.unwrap())
         };
         let toml = include_str!("../../queries/validation_executions.toml");
         let toml = toml.replace("buckets = [1000, 5000,", "buckets = [1000, 2000, 5000,");

@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use rsolv_exporter::exposition::Format;
+use rsolv_exporter::exposition::{Format, SeriesTotals};
 use serde_json::json;
 
 use crate::support::database::Database;
@@ -251,7 +251,7 @@ fn encode(format: Format, cases: &[(Vec<(String, f64)>, String)]) -> (String, Ve
         let counts: Vec<u64> = (0..=bounds.len() as u64).collect();
         let name = format!("h{i}");
         encoder.family(&name, "histogram", None, help);
-        encoder.histogram(&[], &bounds, &counts, 1.5, None, None);
+        encoder.histogram(&[], &bounds, &SeriesTotals { counts: &counts, sum: 1.5, ..SeriesTotals::default() });
     }
     let text = String::from_utf8(encoder.finish()).expect("text");
     (text + format.end(), samples)

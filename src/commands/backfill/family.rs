@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::exposition::{Encoder as _, Format, Pairs, text};
+use crate::exposition::{Encoder as _, Format, Pairs, SeriesTotals, text};
 use crate::ledger::Labels;
 use crate::query::timeline::{Piece, Timeline};
-use crate::source::{Kind, Metric};
+use crate::source::Metric;
 use crate::sql::history::Layout;
 
 /// What happened to one series in one step, or what is gone from it.
@@ -218,12 +218,11 @@ impl Total {
         self.fractions.iter_mut().zip(&more.sums).for_each(|(fraction, more)| *fraction |= more.fract() != 0.0);
         let count = |i: usize| more.counts.get(place(&layout.counts, i)).is_some_and(|n| *n != 0);
         let sum = |i: usize| more.sums.get(place(&layout.sums, i)).is_some_and(|sum| *sum != 0.0);
-        match &metric.kind {
-            Kind::Rows(i) => count(*i),
-            Kind::Sum(i) => sum(*i),
-            // Every value is in the last bucket.
-            Kind::Histogram { buckets, first, .. } => count(first + buckets.len()),
-            Kind::Open | Kind::Oldest(_) | Kind::Newest => false,
+        let slots = metric.kind.slots();
+        // Every value is in the last bucket.
+        match slots.counts.last() {
+            Some(all) => count(all),
+            None => slots.sum.is_some_and(sum),
         }
     }
 
@@ -231,19 +230,10 @@ impl Total {
     pub fn write(&mut self, encoder: &mut text::Encoder, layout: &Layout, metric: &Metric, labels: &Pairs<'_>) {
         let count =
             |i: usize| self.sum.counts.get(place(&layout.counts, i)).copied().unwrap_or_default().max(0).unsigned_abs();
-        match &metric.kind {
-            Kind::Rows(i) => encoder.counter(labels, count(*i) as f64, None),
-            Kind::Sum(i) => {
-                let sum = self.sum(layout, *i);
-                encoder.counter(labels, sum, None);
-            }
-            Kind::Histogram { buckets, first, sum, .. } => {
-                let counts: Vec<u64> = (*first..=first + buckets.len()).map(count).collect();
-                let sum = self.sum(layout, *sum);
-                encoder.histogram(labels, buckets, &counts, sum, None, None);
-            }
-            Kind::Open | Kind::Oldest(_) | Kind::Newest => {}
-        }
+        let slots = metric.kind.slots();
+        let counts: Vec<u64> = slots.counts.map(count).collect();
+        let sum = slots.sum.map_or(0.0, |sum| self.sum(layout, sum));
+        metric.kind.encode(encoder, labels, &SeriesTotals { counts: &counts, sum, ..SeriesTotals::default() });
     }
 
     /// A sum that neither falls nor is above the live one.

@@ -23,7 +23,8 @@ use crate::exposition::{Encoder as _, Format, text};
 use crate::ledger::{Labels, Ledger};
 use crate::postgres::{Failure, Reason, Session, definition};
 use crate::query::timeline::Piece;
-use crate::source::{Kind, Metric, Source};
+use crate::source::kind;
+use crate::source::{Metric, Source};
 use crate::sql::Columns;
 use crate::sql::history::{self, Layout, layouts};
 use cursor::{Cursor, step, texts};
@@ -115,7 +116,7 @@ pub async fn run(
             estimate.add(layout, timeline, extra, reader.lives(&history).await?);
             histories.push(history);
         }
-        for metric in source.metrics.iter().filter(|metric| metric.kind == Kind::Newest) {
+        for metric in source.metrics.iter().filter(|metric| metric.kind.history() == kind::History::LastFinished) {
             let cursor = reader.declare("newest", newest.len(), &history::newest(source, &columns, timeline)).await?;
             newest.push(Newest { source, metric, cursor, gone: ledger.and_then(Ledger::newest), at: None });
         }

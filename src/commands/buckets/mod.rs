@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::config::duration;
 use crate::postgres::Failure;
 use crate::query::resolved::ResolvedSelector;
-use crate::source::{Kind, Native};
+use crate::source::Native;
 use crate::sql::series::{behind, row_value, view_of};
 
 /// What to look at.
@@ -75,10 +75,7 @@ pub async fn suggest<'a>(
     if walk.state == State::Older {
         notes.push(format!("read back to id {}: {OLDER} rows in a row are older", walk.lowest().unwrap_or_default()));
     }
-    let today = match &question.metric.kind {
-        Kind::Histogram { buckets, .. } => buckets.clone(),
-        _ => Vec::new(),
-    };
+    let today = question.metric.kind.bounds().to_vec();
     let (integer, largest) = question.value().map_or((false, f64::MAX), |value| (value.integer, value.max));
     let bounds = values.suggest(today.len(), integer, largest);
     Ok(Suggestion { question, since, values, today, bounds, notes })
@@ -86,10 +83,7 @@ pub async fn suggest<'a>(
 
 impl Suggestion<'_> {
     fn native(&self) -> Option<&Native> {
-        match self.question.metric.kind {
-            Kind::Histogram { native, .. } => native.map(|i| &self.question.source.natives[i]),
-            _ => None,
-        }
+        self.question.metric.kind.slots().native.map(|i| &self.question.source.natives[i])
     }
 
     /// The definition of the histogram with the suggested bounds, as it stands in the source's TOML file.

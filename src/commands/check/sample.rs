@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::exposition::{self, Format};
+use crate::exposition::Format;
 use crate::ledger::frontier::ReadPlan;
 use crate::ledger::missing::Moment;
 use crate::ledger::{Group, Ledger};
 use crate::postgres::{Failure, Reason, Session};
+use crate::snapshot::series;
 use crate::source::Source;
 use crate::sql::view::{NAME, View, reason, view};
 use crate::sql::{Columns, literal};
@@ -80,7 +81,7 @@ pub fn of_groups(source: &Source, plan: &ReadPlan, groups: Vec<Group>, limit: us
 /// How many series each metric has, as they would be exported.
 fn series(source: &Source, ledger: &Ledger) -> Vec<(String, usize)> {
     let mut encoder = Format::Text.encoder(false, 0);
-    exposition::source::encode(encoder.as_mut(), source, ledger);
+    series::encode(encoder.as_mut(), source, ledger);
     let mut series: Vec<(String, usize)> = Vec::new();
     for line in String::from_utf8_lossy(&encoder.finish()).lines() {
         if let Some(family) = line.strip_prefix("# TYPE ") {

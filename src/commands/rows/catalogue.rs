@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::query::resolved::{REJECTED, labels};
-use crate::source::{Kind, Source};
+use crate::query::resolved::REJECTED;
+use crate::source::Source;
 
 /// The metrics of the sources, as selectors, each with what it counts.
 pub fn catalogue(sources: &[Source]) -> String {
@@ -11,8 +11,8 @@ pub fn catalogue(sources: &[Source]) -> String {
     for source in sources {
         let _ = writeln!(text, "{}", source.name);
         for metric in &source.metrics {
-            let mut labels = labels(source, metric);
-            labels.extend(matches!(metric.kind, Kind::Histogram { .. }).then_some("le"));
+            let mut labels = source.labels_of(metric);
+            labels.extend((!metric.kind.bounds().is_empty()).then_some("le"));
             let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
             let _ = writeln!(text, "  {}{labels}\n      {}", metric.name, metric.help);
         }

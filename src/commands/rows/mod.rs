@@ -20,7 +20,7 @@ use crate::config::Settings;
 use crate::ledger::{Ledger, MAX_LABEL_BYTES, OVERFLOW};
 use crate::postgres::{Failure, Lossy, Session};
 use crate::query::resolved::ResolvedSelector;
-use crate::source::{Kind, REQUIRED, Source};
+use crate::source::{REQUIRED, Source};
 use crate::sql::series::{behind, row_value, view_of};
 use crate::sql::{ColumnType, Columns, view};
 
@@ -95,11 +95,7 @@ pub async fn find(
     let since = options.since.map(|since| clock - since.as_secs_f64());
     let mut walk = Walk::new(&session, question.source, &columns, view, since, settings.target.timeouts().statement);
     // The newest execution, or the oldest, can have any id.
-    let by_time = match question.metric.kind {
-        Kind::Newest => Some("DESC"),
-        Kind::Oldest(_) => Some("ASC"),
-        _ => None,
-    };
+    let by_time = question.metric.kind.combine().order();
     walk.only(options.id);
     let mut conditions = behind(question);
     conditions.extend(reconcile::never_counted(question, ledger));
