@@ -130,7 +130,7 @@ fn value_name(key: &str) -> &'static str {
         Some("address") => "ADDRESS",
         Some("command") => "COMMAND",
         Some("path") => "PATH",
-        Some("created" | "details") => "BOOLEAN",
+        Some("created" | "details" | "exemplars") => "BOOLEAN",
         _ => "VALUE",
     }
 }

@@ -36,7 +36,7 @@ const fn key(name: &'static str, default: &'static str, help: &'static str) -> K
 }
 
 /// Every setting, in the order in which it is shown.
-pub const KEYS: [Key; 23] = [
+pub const KEYS: [Key; 24] = [
     key("database.url", "", "Where the database is: postgres://USER@HOST:PORT/DATABASE. DATABASE_URL works as well"),
     key("database.url_file", "", "A file that holds the URL, instead of database.url"),
     key("database.password_file", "", "A file that holds the password, read at every connection"),
@@ -50,6 +50,7 @@ pub const KEYS: [Key; 23] = [
     key("poll.gap_watch", "24h", "How long an id that was skipped is looked for"),
     key("series.limit", "10000", "Sets of identifying labels per source; later ones become __overflow__"),
     key("series.birth_hold", "90s", "How long a new series stays 0 after the first scrape that showed it"),
+    key("series.exemplars", "true", "Whether counters and buckets name the newest row behind them, for OpenMetrics"),
     key("state.file", "", "Where totals survive a restart; without it they are recounted from the tables"),
     key("queries.dir", "", "A directory of NAME.sql and NAME.toml; without it the shipped queries are used"),
     key("web.listen_address", ":10060", "Where to serve: HOST:PORT, or :PORT for IPv4 and IPv6; several with commas"),

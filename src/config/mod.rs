@@ -63,6 +63,8 @@ pub struct Series {
     pub limit: usize,
     /// How long a new series stays 0 after it was first scraped.
     pub birth_hold: Duration,
+    /// True if series carry exemplars.
+    pub exemplars: bool,
 }
 
 /// `[web]`
@@ -142,6 +144,7 @@ impl Settings {
         let series = Series {
             limit: reader.parse("series.limit", "a whole number of at least 1", |t| t.parse().ok().filter(|n| *n > 0)),
             birth_hold: reader.duration_or_zero("series.birth_hold"),
+            exemplars: reader.parse("series.exemplars", "true or false", |t| t.parse().ok()),
         };
         let web = reader.web();
         let log = Log {

@@ -7,6 +7,7 @@ pub mod protobuf;
 pub mod schema;
 pub mod text;
 
+use crate::ledger::exemplar::Exemplar;
 use crate::ledger::native::Native;
 
 /// The formats that are served.
@@ -34,6 +35,10 @@ pub struct SeriesTotals<'r> {
     pub start: Option<i64>,
     /// The native histogram, if it has one that is read, and its zero threshold.
     pub native: Option<(&'r Native, f64)>,
+    /// The newest row behind a counter, or in each bucket; empty if there are none to show.
+    pub exemplars: &'r [Option<&'r Exemplar>],
+    /// The label that names the row of an exemplar.
+    pub exemplar_label: &'r str,
 }
 
 impl SeriesTotals<'_> {
@@ -57,6 +62,11 @@ pub trait Encoder {
     /// A histogram with these upper bounds. Its native one is not looked at unless the format [has native
     /// ones](Encoder::has_natives).
     fn histogram(&mut self, labels: &Pairs<'_>, bounds: &[f64], series: &SeriesTotals<'_>);
+
+    /// True if the format has exemplars.
+    fn has_exemplars(&self) -> bool {
+        false
+    }
 
     /// True if the format has native histograms.
     fn has_natives(&self) -> bool {

@@ -4,7 +4,7 @@ use prost::Message;
 use prost::encoding::{encode_varint, message};
 
 use super::schema::{
-    Bucket, BucketSpan, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Timestamp,
+    Bucket, BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Timestamp,
 };
 use super::{Pairs, SeriesTotals};
 use crate::ledger::native::Native;
@@ -75,7 +75,8 @@ impl super::Encoder for Encoder {
     fn counter(&mut self, labels: &Pairs<'_>, series: &SeriesTotals<'_>) {
         self.label(labels);
         let created_timestamp = series.start.map(Timestamp::from_millis);
-        self.metric.counter = Some(Counter { value: Some(series.value()), created_timestamp });
+        self.metric.counter =
+            Some(Counter { value: Some(series.value()), exemplar: exemplar(series, 0), created_timestamp });
         self.write();
     }
 
@@ -86,21 +87,25 @@ impl super::Encoder for Encoder {
     }
 
     fn histogram(&mut self, labels: &Pairs<'_>, bounds: &[f64], series: &SeriesTotals<'_>) {
-        let &SeriesTotals { counts, sum, start, native } = series;
+        let &SeriesTotals { counts, sum, start, native, .. } = series;
         self.label(labels);
         let histogram = self.metric.histogram.get_or_insert_with(Histogram::default);
         histogram.sample_count = Some(counts.last().copied().unwrap_or_default());
         histogram.sample_sum = Some(sum);
         histogram.created_timestamp = start.map(Timestamp::from_millis);
         histogram.bucket.clear();
-        let bucket = |(&bound, &count)| Bucket { cumulative_count: Some(count), upper_bound: Some(bound) };
-        histogram.bucket.extend(bounds.iter().zip(counts).map(bucket));
+        let bucket = |(i, (&bound, &count))| Bucket {
+            cumulative_count: Some(count),
+            upper_bound: Some(bound),
+            exemplar: exemplar(series, i),
+        };
+        histogram.bucket.extend(bounds.iter().zip(counts).enumerate().map(bucket));
         if let Some((native, zero_threshold)) = native {
             // Count and sum are one in both kinds of histogram. A native one must add up to them; a classic one that has
             // had other bounds since, or counted rows that are gone, says what is its own as the infinite bucket.
             let count = native.count();
             if histogram.sample_count != Some(count) {
-                histogram.bucket.extend(counts.last().map(|all| bucket((&f64::INFINITY, all))));
+                histogram.bucket.extend(counts.last().map(|all| bucket((bounds.len(), (&f64::INFINITY, all)))));
             }
             histogram.sample_count = Some(count);
             histogram.sample_sum = Some(native.sum.to_f64());
@@ -108,6 +113,10 @@ impl super::Encoder for Encoder {
             fill(histogram, native);
         }
         self.write();
+    }
+
+    fn has_exemplars(&self) -> bool {
+        true
     }
 
     fn has_natives(&self) -> bool {
@@ -118,6 +127,15 @@ impl super::Encoder for Encoder {
         self.end_family();
         self.out
     }
+}
+
+fn exemplar(series: &SeriesTotals<'_>, i: usize) -> Option<Exemplar> {
+    let exemplar = series.exemplars.get(i).copied().flatten()?;
+    Some(Exemplar {
+        label: vec![LabelPair { name: series.exemplar_label.to_owned(), value: exemplar.row.to_string() }],
+        value: Some(exemplar.value),
+        timestamp: Some(Timestamp::from_millis((exemplar.at * 1000.0).round() as i64)),
+    })
 }
 
 fn fill(histogram: &mut Histogram, native: &Native) {

@@ -76,11 +76,14 @@ pub struct Gauge {
 }
 
 /// The value of a counter.
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub struct Counter {
     /// The value.
     #[prost(double, optional, tag = "1")]
     pub value: Option<f64>,
+    /// A row that raised it.
+    #[prost(message, optional, tag = "2")]
+    pub exemplar: Option<Exemplar>,
     /// Since when it has been counting.
     #[prost(message, optional, tag = "3")]
     pub created_timestamp: Option<Timestamp>,
@@ -119,7 +122,7 @@ pub struct Histogram {
 }
 
 /// A bucket of a histogram.
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub struct Bucket {
     /// How many values are not above the bound.
     #[prost(uint64, optional, tag = "1")]
@@ -127,6 +130,23 @@ pub struct Bucket {
     /// The bound.
     #[prost(double, optional, tag = "2")]
     pub upper_bound: Option<f64>,
+    /// A row in this bucket and in none before.
+    #[prost(message, optional, tag = "3")]
+    pub exemplar: Option<Exemplar>,
+}
+
+/// What stands behind a number.
+#[derive(Clone, PartialEq, Message)]
+pub struct Exemplar {
+    /// What names it.
+    #[prost(message, repeated, tag = "1")]
+    pub label: Vec<LabelPair>,
+    /// Its value.
+    #[prost(double, optional, tag = "2")]
+    pub value: Option<f64>,
+    /// When it was.
+    #[prost(message, optional, tag = "3")]
+    pub timestamp: Option<Timestamp>,
 }
 
 /// Buckets of a native histogram that follow each other.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Format, Pairs, SeriesTotals};
+use crate::ledger::exemplar::Exemplar;
 
 /// Writes either format.
 #[derive(Debug)]
@@ -87,6 +88,17 @@ impl Encoder {
         self.out.push('\n');
     }
 
+    /// Adds an exemplar to the sample that was written last.
+    fn exemplar(&mut self, exemplar: Option<&Exemplar>, label: &str) {
+        let Some(exemplar) = exemplar else { return };
+        self.out.pop();
+        let _ = write!(self.out, " # {{{label}=\"");
+        escape(&mut self.out, &exemplar.row, true);
+        self.out.push_str("\"} ");
+        number(&mut self.out, exemplar.value);
+        let _ = writeln!(self.out, " {:.3}", exemplar.at);
+    }
+
     /// OpenMetrics wants a float.
     fn bound(&self, bound: f64) -> String {
         let text = le(bound);
@@ -112,7 +124,9 @@ impl super::Encoder for Encoder {
 
     fn counter(&mut self, labels: &Pairs<'_>, series: &SeriesTotals<'_>) {
         self.label(labels);
+        let exemplar = series.exemplars.first().copied().flatten();
         self.sample("_total", series.value());
+        self.exemplar(exemplar, series.exemplar_label);
         self.created(series.start);
     }
 
@@ -132,7 +146,8 @@ impl super::Encoder for Encoder {
         // All buckets begin alike.
         let begin = self.out.len();
         let mut same = begin..begin;
-        for (le, count) in self.les.iter().zip(counts) {
+        let les = std::mem::take(&mut self.les);
+        for (i, (le, count)) in les.iter().zip(counts).enumerate() {
             if same.is_empty() {
                 self.out.push_str(&self.family);
                 self.out.push_str("_bucket{");
@@ -146,10 +161,16 @@ impl super::Encoder for Encoder {
             whole(&mut self.out, *count);
             self.out.push_str(&self.stamp);
             self.out.push('\n');
+            self.exemplar(series.exemplars.get(i).copied().flatten(), series.exemplar_label);
         }
+        self.les = les;
         self.sample("_sum", sum);
         self.sample("_count", counts.last().copied().unwrap_or_default() as f64);
         self.created(start);
+    }
+
+    fn has_exemplars(&self) -> bool {
+        self.format == Format::OpenMetrics
     }
 
     fn finish(self: Box<Self>) -> Vec<u8> {
@@ -224,10 +245,28 @@ mod tests {
     fn encode(format: Format) -> String {
         let mut encoder = Box::new(Encoder::new(format, true, 0));
         encoder.family("x_total", "counter", None, "Say \"x\" \\ y.");
-        let series = SeriesTotals { counts: &[3], start: Some(12_500), ..SeriesTotals::default() };
+        let exemplar = |row: &str, value| Exemplar { row: row.into(), value, at: 1_790_000_000.25 };
+        let (newest, low) = (exemplar("a\"b", 1.0), exemplar("7", 0.5));
+        let (none, of_counter, of_buckets) = ([], [Some(&newest)], [None, None, Some(&low), None, None, Some(&newest)]);
+        let shown = |exemplars| if format == Format::Text { &none[..] } else { exemplars };
+        let (counts, start) = (&[3][..], Some(12_500));
+        let series = SeriesTotals {
+            counts,
+            start,
+            exemplars: shown(&of_counter),
+            exemplar_label: "id",
+            ..SeriesTotals::default()
+        };
         encoder.counter(&[("repo", "a\"b\\c\nd\u{1}é")], &series);
         encoder.family("d_seconds", "histogram", Some("seconds"), "D.");
-        let series = SeriesTotals { counts: &[0, 1, 2, 2, 2, 3], sum: 1e22, ..SeriesTotals::default() };
+        let (counts, sum) = (&[0, 1, 2, 2, 2, 3][..], 1e22);
+        let series = SeriesTotals {
+            counts,
+            sum,
+            exemplars: shown(&of_buckets),
+            exemplar_label: "id",
+            ..SeriesTotals::default()
+        };
         encoder.histogram(&[], &[0.0, 0.00001, 2.5, 90.0, 1e6], &series);
         encoder.family("g", "gauge", None, "G.");
         [0.1, -3.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-7, 1_790_000_000.25]

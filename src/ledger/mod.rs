@@ -12,6 +12,7 @@
 //!    counted rows mean nothing.
 
 pub mod decimal;
+pub mod exemplar;
 pub mod frontier;
 pub mod id_set;
 pub mod identity;
@@ -28,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use decimal::Decimal;
+use exemplar::Exemplars;
 use frontier::{Frontier, ReadPlan, Sighting, Watch};
 use identity::{Evidence, Identity, Mark};
 use missing::Moment;
@@ -86,6 +88,8 @@ pub struct Group {
     pub oldest: Vec<Option<f64>>,
     /// The values for each of [`Shape::natives`].
     pub values: Vec<Vec<f64>>,
+    /// The newest rows behind the counts and sums.
+    pub exemplars: Exemplars,
 }
 
 /// Ids of a watch that are there, by whether they are done and by the labels of gauges of open rows.
@@ -355,6 +359,7 @@ impl Ledger {
         let cell = totals::cell(&mut self.sets, &self.shape, labels, other, birth, start);
         totals::add(&mut cell.counts, &group.counts);
         totals::add(&mut cell.sums, &group.sums);
+        exemplar::keep(&mut cell.exemplars, group.exemplars);
         for ((native, values), settings) in cell.natives.iter_mut().zip(&group.values).zip(&self.shape.natives) {
             native.count_in(values, group.sums[settings.sum], settings);
         }

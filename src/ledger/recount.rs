@@ -73,6 +73,7 @@ impl Ledger {
             cell.start = None;
             add_fresh(&mut cell.counts, &group.counts, &fresh.counts);
             add_fresh(&mut cell.sums, &group.sums, &fresh.sums);
+            super::exemplar::keep(&mut cell.exemplars, group.exemplars);
             let natives = cell.natives.iter_mut().zip(&group.values).zip(&self.shape.natives).zip(&fresh.natives);
             for (((native, values), settings), _) in natives.filter(|(_, fresh)| **fresh) {
                 native.count_in(values, group.sums[settings.sum], settings);

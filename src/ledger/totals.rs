@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shape;
 use super::decimal::Decimal;
+use super::exemplar::Exemplars;
 use super::native::Native;
 use super::zero_hold::Birth;
 
@@ -47,6 +48,9 @@ pub struct Cell {
     /// Native histograms.
     #[serde(default)]
     pub natives: Vec<Native>,
+    /// The newest row behind each number since the start of the process. They are not saved: Prometheus has those of before.
+    #[serde(skip)]
+    pub exemplars: Exemplars,
 }
 
 impl Set {
@@ -59,7 +63,8 @@ impl Set {
 impl Cell {
     pub(super) fn new(shape: &Shape, birth: Birth, start: Option<i64>) -> Self {
         let natives = vec![Native::default(); shape.natives.len()];
-        Self { birth, start, counts: vec![0; shape.counts], sums: vec![Decimal::default(); shape.sums], natives }
+        let (counts, sums) = (vec![0; shape.counts], vec![Decimal::default(); shape.sums]);
+        Self { birth, start, counts, sums, natives, exemplars: Exemplars::new() }
     }
 }
 

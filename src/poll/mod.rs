@@ -88,8 +88,11 @@ pub struct Poller {
 
 impl Poller {
     /// A poller that has not connected yet.
-    pub fn new(settings: &Settings, sources: Vec<Source>, metrics: Metrics, published: Arc<SnapshotStore>) -> Self {
+    pub fn new(settings: &Settings, mut sources: Vec<Source>, metrics: Metrics, published: Arc<SnapshotStore>) -> Self {
         let limit = settings.series.limit;
+        if !settings.series.exemplars {
+            sources.iter_mut().for_each(|source| source.exemplar = None);
+        }
         let tracked = sources.into_iter().map(|source| Tracked {
             fingerprint: Arc::new(Fingerprint::of(&source)),
             ledger: Arc::new(Ledger::new(source.shape(limit))),

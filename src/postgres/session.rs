@@ -19,6 +19,7 @@ use crate::ledger::frontier::{Range, ReadPlan};
 use crate::ledger::identity::{Evidence, Mark, Stamp};
 use crate::ledger::{ApplyError, Group, Seen, cut};
 use crate::source::Source;
+use crate::source::exemplar::Rows;
 use crate::sql::{self, Columns};
 
 /// A parameter of a statement with its type.
@@ -563,6 +564,24 @@ fn labels<'s>(
     names.enumerate().map(label).collect()
 }
 
+/// The rows of a group one by one, which stand in a row from the position `at` on.
+fn rows(
+    source: &Source,
+    row: &Row,
+    at: usize,
+    ids: &[i64],
+    ats: &[Option<f64>],
+) -> Result<Rows, tokio_postgres::Error> {
+    let mut rows = Rows { ids: ids.to_vec(), ats: ats.to_vec(), ..Rows::default() };
+    let mut places = at..row.len();
+    if source.exemplar_column().is_some() {
+        rows.names = places.next().map_or(Ok(Vec::new()), |i| row.try_get(i))?;
+    }
+    rows.values = places.by_ref().take(source.values.len()).map(|i| row.try_get(i)).collect::<Result<_, _>>()?;
+    rows.only = places.map(|i| row.try_get(i)).collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
 fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
     let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
     let numbers = |i: usize| -> Result<Vec<u64>, Failure> {
@@ -575,20 +594,26 @@ fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
     let open = source.open_labels().into_iter().map(|label| source.label_of(label, &set, &by).to_owned()).collect();
     let sums: Vec<String> = row.try_get(at + 6).map_err(wrong)?;
     let sums: Option<Vec<Decimal>> = sums.iter().map(|sum| Decimal::parse(sum)).collect();
+    let ids: Vec<i64> = row.try_get(at + 2).map_err(wrong)?;
+    let ats: Vec<Option<f64>> = row.try_get(at + 3).map_err(wrong)?;
+    let done: bool = row.try_get(at).map_err(wrong)?;
+    let newest: Option<f64> = row.try_get(at + 4).map_err(wrong)?;
+    let rows = if done { rows(source, row, at + 9, &ids, &ats).map_err(wrong)? } else { Rows::default() };
     let group = Group {
+        values: source.native_values(&rows),
+        exemplars: source.exemplars(&rows, newest.unwrap_or(f64::NEG_INFINITY)),
         set,
         by,
         open,
-        done: row.try_get(at).map_err(wrong)?,
+        done,
         known: row.try_get(at + 1).map_err(wrong)?,
-        ids: row.try_get(at + 2).map_err(wrong)?,
-        ats: row.try_get(at + 3).map_err(wrong)?,
-        newest: row.try_get(at + 4).map_err(wrong)?,
+        ids,
+        ats,
+        newest,
         counts: numbers(at + 5)?,
         sums: sums.ok_or_else(|| Failure::new(Reason::Decode, format!("{}: a sum is no decimal", source.name)))?,
         rejected: numbers(at + 7)?,
         oldest: row.try_get(at + 8).map_err(wrong)?,
-        values: (0..source.natives.len()).map(|i| row.try_get(at + 9 + i).map_err(wrong)).collect::<Result<_, _>>()?,
     };
     let fits = group.counts.len() == source.counts.len()
         && group.sums.len() == source.sums.len()

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::exposition::{Encoder, SeriesTotals};
 use crate::ledger::decimal::Decimal;
+use crate::ledger::exemplar::Exemplar;
 use crate::ledger::native::{self, Native};
 use crate::ledger::{Birth, Cell, Labels, Ledger, Set, Shape, totals};
 use crate::source::{Combine, Metric, Slots, Source};
@@ -28,6 +29,9 @@ pub fn encode(encoder: &mut dyn Encoder, source: &Source, ledger: &Ledger) {
             continue;
         }
         let mut reader = SeriesReader::new(source, metric);
+        if encoder.has_exemplars() {
+            reader.read_exemplars(source, metric);
+        }
         if encoder.has_natives() {
             reader.read_natives(ledger.shape());
         }
@@ -56,6 +60,10 @@ pub struct SeriesReader<'a> {
     settings: Option<native::Settings>,
     /// The cells of the set that is being read, those of one series side by side.
     cells: Vec<(&'a Labels, &'a Cell)>,
+    /// The places of the exemplars of the metric, if they are to be read, and their label.
+    places: Range<usize>,
+    exemplar_label: &'a str,
+    exemplars: Vec<Option<&'a Exemplar>>,
     added: Vec<u64>,
     merged: Native,
 }
@@ -67,7 +75,15 @@ impl<'a> SeriesReader<'a> {
         let Slots { counts, sum, native } = metric.kind.slots();
         let positions = metric.labels.iter().filter_map(position).collect();
         let (cells, added, merged) = Default::default();
-        Self { positions, counts, sum, native, settings: None, cells, added, merged }
+        let (places, exemplar_label, exemplars) = Default::default();
+        let settings = None;
+        Self { positions, counts, sum, native, settings, cells, places, exemplar_label, exemplars, added, merged }
+    }
+
+    /// Reads exemplars from now on.
+    pub fn read_exemplars(&mut self, source: &'a Source, metric: &Metric) {
+        self.places = source.exemplar_places(metric);
+        self.exemplar_label = source.exemplar.as_deref().unwrap_or_default();
     }
 
     /// Reads native histograms from now on.
@@ -82,7 +98,8 @@ impl<'a> SeriesReader<'a> {
 
     /// Visits the series of a set, in the order of the values of the metric's labels.
     pub fn each(&mut self, set: &'a Set, mut visit: impl FnMut(Values<'a, '_>, SeriesTotals<'_>)) {
-        let Self { positions, counts, sum, native, settings, cells, added, merged } = self;
+        let Self { positions, counts, sum, native, settings, cells, places, exemplar_label, exemplars, added, merged } =
+            self;
         let values = |by: &'a Labels| Values { by, positions: positions.iter() };
         cells.clear();
         cells.extend(&set.cells);
@@ -99,11 +116,20 @@ impl<'a> SeriesReader<'a> {
                     .for_each(|(_, cell)| merged.merge(&cell.natives[i], settings));
                 merged.lower(settings.schema);
             }
+            exemplars.clear();
+            exemplars.extend(places.clone().map(|place| {
+                let found = same.iter().filter(|(_, cell)| !held(cell)).filter_map(|(_, cell)| {
+                    let i = cell.exemplars.binary_search_by_key(&place, |(place, _)| *place).ok()?;
+                    Some(&cell.exemplars[i].1)
+                });
+                found.max_by(|a, b| a.at.total_cmp(&b.at))
+            }));
             let native = settings.as_ref().map(|settings| (&*merged, settings.zero_threshold));
             match same {
                 [(by, cell)] if !held(cell) => {
                     let sum = sum.map_or(0.0, |i| cell.sums[i].to_f64());
-                    visit(values(by), SeriesTotals { counts: &cell.counts[counts.clone()], sum, start, native });
+                    let counts = &cell.counts[counts.clone()];
+                    visit(values(by), SeriesTotals { counts, sum, start, native, exemplars, exemplar_label });
                 }
                 _ => {
                     added.clear();
@@ -113,7 +139,8 @@ impl<'a> SeriesReader<'a> {
                         totals::add(added, &cell.counts[counts.clone()]);
                         total += sum.map_or(Decimal::default(), |i| cell.sums[i]);
                     }
-                    visit(values(same[0].0), SeriesTotals { counts: added, sum: total.to_f64(), start, native });
+                    let (counts, sum) = (added.as_slice(), total.to_f64());
+                    visit(values(same[0].0), SeriesTotals { counts, sum, start, native, exemplars, exemplar_label });
                 }
             }
         }

@@ -63,6 +63,7 @@ pub fn parse(name: &str, sql: &str, toml: &str, dir: &str) -> (Source, Vec<Probl
         natives: Vec::new(),
         enumerated: Vec::new(),
         sequence: None,
+        exemplar: Some(REQUIRED[0].to_owned()),
         count_if: None,
     };
     let mut parser = Parser { file: format!("{dir}/{name}.toml"), problems: Vec::new(), source };
@@ -99,6 +100,14 @@ impl Parser {
         self.source.labels = table.remove("labels").and_then(|v| self.read("labels", v)).unwrap_or_default();
         self.source.sequence = table.remove("sequence").and_then(|v| self.read("sequence", v));
         self.source.count_if = table.remove("count_if").and_then(|v| self.read("count_if", v));
+        match table.remove("exemplar") {
+            Some(Toml::Boolean(false)) => self.source.exemplar = None,
+            Some(Toml::String(column)) => self.source.exemplar = Some(column),
+            Some(_) => self.problem("exemplar", "must be the column that names a row, or false"),
+            None => {}
+        }
+        let exemplar = self.source.exemplar_column().map(str::to_owned);
+        exemplar.iter().flat_map(|column| names::label(column)).for_each(|problem| self.problem("exemplar", problem));
         self.source.missing = table.remove("missing").and_then(|v| self.read("missing", v)).unwrap_or_default();
         let columns: BTreeMap<String, Toml> =
             table.remove("columns").and_then(|v| self.read("columns", v)).unwrap_or_default();
@@ -114,7 +123,7 @@ impl Parser {
             }
         }
         for key in table.keys() {
-            let known = "labels, sequence, count_if, missing, columns, counter, histogram, gauge";
+            let known = "labels, sequence, count_if, exemplar, missing, columns, counter, histogram, gauge";
             self.problem(key, unknown(key, known));
         }
         if self.source.metrics.is_empty() && self.problems.is_empty() {

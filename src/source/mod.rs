@@ -4,6 +4,7 @@
 //! columns is for the database to say, see [`Source::columns`].
 
 mod definition;
+pub mod exemplar;
 pub mod kind;
 pub mod lexer;
 mod measure;
@@ -71,6 +72,8 @@ pub struct Source {
     pub since: Vec<String>,
     /// The sequence that hands out the ids.
     pub sequence: Option<String>,
+    /// The column that names a row in exemplars; none for no exemplars.
+    pub exemplar: Option<String>,
     /// Only rows where this boolean column is true are counted; the others are seen, so that they leave no gaps.
     pub count_if: Option<String>,
 }
@@ -214,6 +217,7 @@ impl Source {
         }
         self.values.iter().for_each(|v| need(&v.column, format!("columns.{}", v.column)));
         self.only().into_iter().for_each(|c| need(c, "where".to_owned()));
+        self.exemplar.iter().for_each(|c| need(c, "exemplar".to_owned()));
         self.count_if.iter().for_each(|c| need(c, "count_if".to_owned()));
         self.since.iter().for_each(|c| need(c, "since".to_owned()));
         columns

@@ -11,11 +11,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::ledger::MAX_LABEL_BYTES;
 use crate::ledger::frontier::{Range, ReadPlan};
-use crate::source::{Count, Native, Source, Sum, Value};
+use crate::source::{Count, Source, Sum, Value};
 use value::{bounded, number, parsed, rejection};
 
 /// White space that is trimmed from numbers that came as strings, and from labels by [`Source::label`] too.
 const SPACE: &str = r"E' \t\n\r\f\x0B'";
+/// What names a row in an exemplar is no exemplar with more characters, see [`Source::exemplars`].
+const MAX_EXEMPLAR: usize = 129;
 /// PostgreSQL cuts longer names.
 const MAX_NAME_BYTES: usize = 63;
 
@@ -148,11 +150,12 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
     let oldest =
         |c: &String| format!("date_part('epoch', min({0}) FILTER (WHERE NOT done AND isfinite({0})))", since(c));
     outer.push(array("float8", "oldest", source.since.iter().map(oldest).collect()));
-    outer.extend(source.natives.iter().map(|native| distributed(source, native)));
+    outer.extend(rows(source));
 
     let mut middle: Vec<String> = ["id", "done", KNOWN, "at"].map(str::to_owned).into();
     middle.extend(labels.clone());
     middle.extend(source.since.iter().map(|c| since(c)));
+    middle.extend(source.exemplar_column().map(exemplar));
     middle.extend(source.only().into_iter().map(condition));
     middle.extend(values(&|v| column(v)));
     middle.extend(source.values.iter().filter(|v| parsed(v, columns).is_some()).map(|v| number(v, columns)));
@@ -171,6 +174,8 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
     ];
     inner.extend(labels.iter().map(|l| format!("{} AS {l}", short(l))));
     inner.extend(source.since.iter().map(|c| format!("{} AS {}", own(c), since(c))));
+    inner
+        .extend(source.exemplar_column().map(|c| format!("left({}::text, {MAX_EXEMPLAR}) AS {}", own(c), exemplar(c))));
     inner.extend(source.only().into_iter().map(|c| format!("{} AS {}", own(c), condition(c))));
     inner.extend(values(&|v| format!("{} AS {}", own(&v.column), column(v))));
     let as_number = |v: &Value| Some(format!("{} AS {}", parsed(v, columns)?, number(v, columns)));
@@ -324,6 +329,11 @@ fn since(column: &str) -> String {
     named(column, "since")
 }
 
+/// The name of what names a row in exemplars.
+fn exemplar(column: &str) -> String {
+    named(column, "exemplar")
+}
+
 /// The name of a boolean column that restricts metrics.
 fn condition(column: &str) -> String {
     named(column, "condition")
@@ -344,11 +354,16 @@ fn exact_sum(source: &Source, sum: &Sum, columns: &Columns) -> String {
     }
 }
 
-/// The values of a native histogram one by one. The logarithms that would put them into buckets here are wrong on bounds.
-fn distributed(source: &Source, native: &Native) -> String {
-    let valid = valid(&source.values[source.sums[native.sum].value]);
-    let only = native.only.as_ref().map(|c| format!(" AND {}", condition(c))).unwrap_or_default();
-    format!("coalesce(array_agg({valid}::float8) FILTER (WHERE {valid} IS NOT NULL{only}), '{{}}')")
+/// The rows of a group one by one, in the order of their ids: what names them, their values, and the columns that restrict
+/// metrics. For native histograms, as the logarithms that would put values into buckets here are wrong on bounds, and for
+/// exemplars.
+fn rows(source: &Source) -> Vec<String> {
+    let list = |item: String| format!("coalesce(array_agg({item}) FILTER (WHERE done), '{{}}')");
+    let is_needed = source.exemplar.is_some() || !source.natives.is_empty();
+    let values = source.values.iter().filter(|_| is_needed).map(|value| list(format!("{}::float8", valid(value))));
+    let only = source.only().into_iter().filter(|_| is_needed).map(|c| list(format!("{} IS TRUE", condition(c))));
+    let names = source.exemplar_column().map(|column| list(exemplar(column)));
+    names.into_iter().chain(values).chain(only).collect()
 }
 
 fn sum(source: &Source, sum: &Sum) -> String {

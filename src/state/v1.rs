@@ -102,6 +102,7 @@ impl From<Set> for ledger::Set {
             counts: cell.counts,
             sums: cell.sums.into_iter().map(Decimal::not_below).collect(),
             natives: Vec::new(),
+            exemplars: Vec::new(),
         };
         let cells = set.cells.into_iter().map(|(by, saved)| (by, cell(saved))).collect();
         Self { birth: set.birth, start: None, cells }
