@@ -51,6 +51,6 @@ prometheus --version | head -n 1
 if [ $# -gt 0 ]; then
     exec cargo test --locked --test integration -- "$@"
 fi
-cargo test --locked --test integration -- prometheus_3:: births:: alerting:: web_protobuf:: web_formats::
+cargo test --locked --test integration -- prometheus_3:: births:: alerting:: protobuf:: formats::
 tests/alerts/run.sh documents >/dev/null # makes the environment
 .tools/alerts-venv/bin/python -B tests/alerts/modes.py

@@ -38,20 +38,8 @@ async fn ours(db: &Database<'_>, scratch: &Scratch) -> Result<Exporter> {
     let dir = dir.display().to_string();
     let flags = ["--queries.dir", &dir, "--poll.interval", "300ms", "--database.statement-timeout", "10m"];
     let exporter = Exporter::start(&cost::url(db, "ours"), &flags).await;
-    read_all(&exporter).await?;
+    program::ready(&exporter).await?;
     Ok(exporter)
-}
-
-/// Waits until the history has been read.
-pub async fn read_all(exporter: &Exporter) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(600);
-    while support::http::get(&exporter.address, "/-/ready").await?.status != 200 {
-        if Instant::now() > deadline {
-            return Err(Failure::new(format!("not ready after ten minutes\n{}", exporter.log())));
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
 }
 
 fn polls(metrics: &support::metrics::Metrics) -> f64 {
@@ -73,7 +61,7 @@ async fn poll(ours: &Exporter, db: &Database<'_>, watcher: &Client, repositories
 async fn load(address: &str) -> Result<f64> {
     let mut command = Command::new("wrk");
     command.args(["-t1", "-c8", "-d2s", "--timeout", "10s", &format!("http://{address}/metrics")]);
-    let text = program::output(command, Duration::from_secs(60)).await?;
+    let text = program::output(command).await?;
     let rate = text.lines().find_map(|l| l.trim().strip_prefix("Requests/sec:")?.trim().parse().ok());
     let is_good = !text.contains("Socket errors") && !text.contains("Non-2xx");
     rate.filter(|_| is_good).ok_or_else(|| Failure::new(format!("wrk: {text}")))

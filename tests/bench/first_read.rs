@@ -10,8 +10,6 @@ use crate::support::database::Database;
 use crate::support::exporter;
 use crate::support::failure::Result;
 
-/// How long one of them may take.
-const PATIENCE: Duration = Duration::from_secs(600);
 /// No further pair begins that would end after this.
 const BUDGET: Duration = Duration::from_secs(150);
 
@@ -40,7 +38,7 @@ pub async fn measure(db: &Database<'_>, pairs: usize, report: &mut Report) -> Re
                 command = Command::new("psql");
                 command.args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", &url, "-c", &statements]);
             }
-            seconds[turn].push(program::time(command, PATIENCE).await?);
+            seconds[turn].push(program::time(command).await?);
         }
     }
     let what = format!("first read, psql (×{})", seconds[0].len());

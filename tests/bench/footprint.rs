@@ -7,12 +7,12 @@ use rsolv_exporter::snapshot::SourceSnapshot;
 use rsolv_exporter::source::Source;
 use rsolv_exporter::state::{self, Resumed, State, StateFile};
 
+use crate::program;
 use crate::report::{Report, median, short};
 use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::exporter::Exporter;
 use crate::support::failure::{Failure, Result};
-use crate::support::http;
 use crate::support::scratch::Scratch;
 use crate::tables;
 
@@ -36,17 +36,6 @@ fn memory(pid: u32, key: &str) -> Result<f64> {
     line.map(|kilobytes| kilobytes / 1024.0).ok_or_else(|| Failure::new(format!("no {key} in /proc/{pid}/status")))
 }
 
-async fn ready(exporter: &Exporter) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while http::get(&exporter.address, "/-/ready").await?.status != 200 {
-        if Instant::now() > deadline {
-            return Err(Failure::new(format!("not ready after two minutes\n{}", exporter.log())));
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    Ok(())
-}
-
 /// From the start of the process to the first metrics, with a state file that holds the history.
 pub async fn start(db: &Database<'_>, rows: u64, report: &mut Report) -> Result<()> {
     let scratch = Scratch::new("bench", &std::env::temp_dir(), None)?;
@@ -56,7 +45,7 @@ pub async fn start(db: &Database<'_>, rows: u64, report: &mut Report) -> Result<
     for run in 0..8 {
         let started = Instant::now();
         let mut exporter = Exporter::start(&db.url(), &flags).await;
-        ready(&exporter).await?;
+        program::ready(&exporter).await?;
         if run > 0 {
             seconds.push(started.elapsed().as_secs_f64() * 1000.0);
         }
@@ -96,7 +85,7 @@ pub async fn measure(cluster: &Cluster, series: u64, report: &mut Report) -> Res
     let path = scratch.path().join("state");
     let text = path.display().to_string();
     let exporter = Exporter::start(&db.url(), &["--state.file", &text, "--poll.interval", "100ms"]).await;
-    ready(&exporter).await?;
+    program::ready(&exporter).await?;
     exporter.metrics().await;
     // The harness waits half a minute, and scrapes all the while.
     let count = if series > 10_000 { 20 } else { 100 };

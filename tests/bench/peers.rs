@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::program::{self, Running, installed};
+use crate::program::{self, LIMIT, Running, installed};
 use crate::support::failure::{Failure, Result};
 use crate::support::{http, ports};
 
@@ -19,9 +19,6 @@ const DURATIONS: &str = "SELECT r.full_path AS repo, coalesce(e.data->>'language
     FROM validation_executions e JOIN repositories r ON r.id = e.repository_id WHERE e.status NOT IN ('pending', 'running')";
 /// Upper bounds of the histogram.
 pub const BUCKETS: &str = "1000, 5000, 10000, 30000, 60000, 120000, 300000";
-
-/// How long one page may take: at 5 million rows some read for half a minute.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a page has of the same series, whoever made it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -178,10 +175,10 @@ impl Peer {
 impl Started {
     /// Scrapes until everything is there; returns how many seconds the last scrape took.
     pub async fn complete(&self, expected: Content) -> Result<f64> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LIMIT;
         loop {
             let started = Instant::now();
-            let page = http::get_within(&self.address, "/metrics", PATIENCE).await.map(|r| r.text());
+            let page = http::get_within(&self.address, "/metrics", LIMIT).await.map(|r| r.text());
             let seconds = started.elapsed().as_secs_f64();
             let content = Content::of(page.as_deref().unwrap_or_default(), self.counter);
             if content == expected {
@@ -189,7 +186,7 @@ impl Started {
             }
             if Instant::now() > deadline {
                 let page = page.map_or_else(|error| error.to_string(), |page| page.lines().rev().take(3).collect());
-                let text = format!("{content:?} instead of {expected:?} after {PATIENCE:?}; the page ends:\n{page}");
+                let text = format!("{content:?} instead of {expected:?} after {LIMIT:?}; the page ends:\n{page}");
                 return Err(Failure::new(text));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

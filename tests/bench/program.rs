@@ -4,8 +4,12 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::exporter::Exporter;
 use crate::support::failure::{Failure, Result};
-use crate::support::process;
+use crate::support::{http, process};
+
+/// How long one step may take: with millions of rows some take minutes.
+pub const LIMIT: Duration = Duration::from_secs(600);
 
 /// A program that is killed when this goes away.
 pub struct Running(Child);
@@ -31,18 +35,18 @@ fn spawn(command: Command) -> Result<Running> {
 }
 
 /// Runs a program to its end; returns how long that took in seconds.
-pub async fn time(mut command: Command, limit: Duration) -> Result<f64> {
+pub async fn time(mut command: Command) -> Result<f64> {
     command.stdout(Stdio::null());
-    finish(command, limit).await.map(|(seconds, _)| seconds)
+    finish(command).await.map(|(seconds, _)| seconds)
 }
 
 /// Runs a program to its end; returns the little that it prints.
-pub async fn output(mut command: Command, limit: Duration) -> Result<String> {
+pub async fn output(mut command: Command) -> Result<String> {
     command.stdout(Stdio::piped());
-    finish(command, limit).await.map(|(_, text)| text)
+    finish(command).await.map(|(_, text)| text)
 }
 
-async fn finish(mut command: Command, limit: Duration) -> Result<(f64, String)> {
+async fn finish(mut command: Command) -> Result<(f64, String)> {
     let program = command.get_program().to_string_lossy().into_owned();
     command.env("LC_ALL", "C").stdin(Stdio::null()).stderr(Stdio::piped());
     let started = Instant::now();
@@ -50,8 +54,8 @@ async fn finish(mut command: Command, limit: Duration) -> Result<(f64, String)> 
     let status = loop {
         match running.0.try_wait()? {
             Some(status) => break status,
-            None if started.elapsed() > limit => {
-                return Err(Failure::new(format!("{program} still runs after {limit:?}")));
+            None if started.elapsed() > LIMIT => {
+                return Err(Failure::new(format!("{program} still runs after {LIMIT:?}")));
             }
             None => tokio::time::sleep(Duration::from_millis(1)).await,
         }
@@ -68,6 +72,18 @@ async fn finish(mut command: Command, limit: Duration) -> Result<(f64, String)> 
         return Err(Failure::new(format!("{program}: {status}\n{errors}")));
     }
     Ok((seconds, text))
+}
+
+/// Waits until the exporter has read the history.
+pub async fn ready(exporter: &Exporter) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    while http::get(&exporter.address, "/-/ready").await?.status != 200 {
+        if Instant::now() > deadline {
+            return Err(Failure::new(format!("not ready after {LIMIT:?}\n{}", exporter.log())));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
 }
 
 /// Whether a program is on PATH, or there if it is named by its path.

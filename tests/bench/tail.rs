@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::contest::read_all;
 use crate::cost;
+use crate::program::{self, LIMIT};
 use crate::report::{Goal, Report, median, ms, short};
 use crate::support::database::Database;
 use crate::support::exporter::Exporter;
@@ -29,7 +29,7 @@ fn counted(metrics: &Metrics) -> f64 {
 
 /// Scrapes until so many have been counted.
 async fn wait_counted(exporter: &Exporter, goal: f64) -> Result<Metrics> {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + LIMIT;
     loop {
         let metrics = exporter.metrics().await;
         if counted(&metrics) >= goal {
@@ -46,7 +46,7 @@ async fn wait_counted(exporter: &Exporter, goal: f64) -> Result<Metrics> {
 async fn start(db: &Database<'_>, interval: &str) -> Result<Exporter> {
     let flags = ["--poll.interval", interval, "--series.birth-hold", "0s"];
     let exporter = Exporter::start(&cost::url(db, "ours"), &flags).await;
-    read_all(&exporter).await?;
+    program::ready(&exporter).await?;
     Ok(exporter)
 }
 

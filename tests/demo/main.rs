@@ -37,10 +37,8 @@ use support::exporter::{Exporter, program};
 use support::failure::{Failure, Result};
 use support::http::{self, Response};
 use support::metrics::Metrics;
+use support::process::{PATIENCE, TICK};
 use support::scratch::Scratch;
-
-/// How long the exporter may take to read the history, and to catch up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The exporter only needs to read.
 const READER: &str = "
@@ -194,7 +192,7 @@ async fn first_read(exporter: &mut Exporter) -> Result<u64> {
             let text = format!("the exporter is not ready after {PATIENCE:?}: {}", ready.text());
             return Err(Failure::new(format!("{text}\n{}", exporter.log())));
         }
-        tokio::time::sleep(support::process::TICK).await;
+        tokio::time::sleep(TICK).await;
     }
 }
 
@@ -224,7 +222,7 @@ async fn check(exporter: &mut Exporter, written: u64) -> Result<()> {
             let text = format!("{written} executions finished, but {counted} were counted");
             return Err(Failure::new(text));
         }
-        tokio::time::sleep(support::process::TICK).await;
+        tokio::time::sleep(TICK).await;
     }
 }
 

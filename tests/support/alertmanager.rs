@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::daemon::{Daemon, PATIENCE};
+use super::daemon::Daemon;
 use super::failure::Result;
-use super::process::TICK;
+use super::process::{PATIENCE, TICK};
 
 /// Whether each alert is held back by another one, by name.
 pub type Inhibited = BTreeMap<String, bool>;
@@ -44,7 +44,7 @@ impl Alertmanager {
     /// Asks until the alerts that fire satisfy `condition`.
     ///
     /// # Panics
-    /// When they do not within a minute.
+    /// When they do not in time.
     pub async fn wait_for(&self, what: &str, condition: impl Fn(&Inhibited) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {

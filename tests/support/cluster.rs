@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::failure::{Failure, Result};
 use super::installation::Installation;
 use super::ports::free_port;
-use super::process::{self, TICK};
+use super::process::{self, PATIENCE, TICK};
 use super::scratch::Scratch;
-
-/// How long a server may take to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Nothing here must survive a power cut, and nothing may stay behind in the
 /// machine's shared memory when the server is killed.

@@ -3,18 +3,15 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
 use super::failure::{Failure, Result};
 use super::http;
 use super::ports::free_port;
-use super::process::{self, TICK};
+use super::process::{self, PATIENCE, TICK};
 use super::scratch::Scratch;
-
-/// How long one may take to do what is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server, killed when dropped.
 pub struct Daemon {

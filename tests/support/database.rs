@@ -8,9 +8,22 @@ use tokio_postgres::{Client, NoTls};
 
 use super::cluster::Cluster;
 use super::failure::{Failure, Result};
+use super::process::{PATIENCE, TICK};
 
 /// The platform's tables as the application creates them.
 pub const SCHEMA: &str = include_str!("schema.sql");
+
+/// The privilege to read every table.
+pub const READ_ALL: &str = "SELECT ON ALL TABLES IN SCHEMA public";
+
+/// The columns that the shipped queries read.
+const READ_SHIPPED: [&str; 3] = [
+    "SELECT (id, full_path) ON repositories",
+    "SELECT (id, repository_id, status, vulnerabilities_found, data, started_at, completed_at, error_message, \
+     inserted_at, updated_at) ON validation_executions",
+    "SELECT (id, repository_id, status, pr_url, pr_number, data, started_at, completed_at, error_message, \
+     inserted_at, updated_at) ON mitigation_executions",
+];
 
 /// The database that every test's own is a copy of.
 const TEMPLATE: &str = "platform";
@@ -70,6 +83,27 @@ impl<'c> Database<'c> {
         format!("postgresql://postgres@127.0.0.1:{port}/{}", self.name)
     }
 
+    /// Its address for another role.
+    pub fn url_as(&self, role: &str) -> String {
+        self.url().replacen("postgres@", &format!("{}@", role.replace(' ', "%20")), 1)
+    }
+
+    /// A new role that may log in, and has these privileges (what stands between GRANT and TO). The role is the
+    /// cluster's: its name ends with the database's.
+    pub async fn role(&self, privileges: &[&str]) -> String {
+        let role = format!("reader_{}", self.name);
+        self.batch(&format!("CREATE ROLE {role} LOGIN")).await;
+        for privilege in privileges {
+            self.batch(&format!("GRANT {privilege} TO {role}")).await;
+        }
+        role
+    }
+
+    /// Its address for a new role with exactly the privileges that the shipped queries need.
+    pub async fn reader(&self) -> String {
+        self.url_as(&self.role(&READ_SHIPPED).await)
+    }
+
     /// One more connection to it, as superuser.
     pub async fn client(&self) -> Client {
         connect(&self.cluster.socket_url(&self.name)).await.expect("a connection")
@@ -104,12 +138,12 @@ impl<'c> Database<'c> {
     /// Waits until `condition`, an SQL expression, is true.
     ///
     /// # Panics
-    /// When it is not within half a minute.
+    /// When it is not in time.
     pub async fn wait_until(&self, condition: &str) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while self.value(condition).await != "true" {
-            assert!(Instant::now() < deadline, "waited half a minute in vain for {condition}");
-            tokio::time::sleep(super::process::TICK).await;
+            assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {condition}");
+            tokio::time::sleep(TICK).await;
         }
     }
 
@@ -176,7 +210,7 @@ async fn create_template(cluster: &Cluster) -> Result<()> {
     let _ = connection.await;
     let gone = format!("SELECT 1 FROM pg_stat_activity WHERE datname = '{TEMPLATE}'");
     while !admin.query(&gone, &[]).await?.is_empty() {
-        tokio::time::sleep(super::process::TICK).await;
+        tokio::time::sleep(TICK).await;
     }
     Ok(())
 }

@@ -11,10 +11,7 @@ use super::failure::{Failure, Result};
 use super::http::{self, Response};
 use super::installation::is_libpq;
 use super::metrics::Metrics;
-use super::process::{self, TICK};
-
-/// How long the exporter may take to do what is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::process::{self, PATIENCE, TICK};
 
 /// Scrapes cost both sides more than a look does, and tests share few processors.
 const SCRAPE_TICK: Duration = Duration::from_millis(40);
@@ -117,7 +114,7 @@ impl Exporter {
     /// Scrapes until `condition` holds, returns the scrape for which it did.
     ///
     /// # Panics
-    /// When it does not within half a minute; the text says that `what` was
+    /// When it does not in time; the text says that `what` was
     /// waited for, with the last scrape and the end of the log.
     pub async fn wait_for(&self, what: &str, condition: impl Fn(&Metrics) -> bool) -> Metrics {
         let deadline = Instant::now() + PATIENCE;
@@ -148,7 +145,7 @@ impl Exporter {
     /// Asks it to end (SIGTERM) and waits until it has.
     ///
     /// # Panics
-    /// When it does not within half a minute.
+    /// When it does not in time.
     pub async fn terminate(&mut self) -> ExitStatus {
         process::signal(self.child.id(), libc::SIGTERM);
         self.ended().await
@@ -215,7 +212,7 @@ impl Drop for Exporter {
 /// Runs a one-shot command such as `once` or `check` to its end.
 ///
 /// # Panics
-/// When it does not end within half a minute.
+/// When it does not end in time.
 pub async fn run(arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::from(command(arguments, &[]));
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);

@@ -9,9 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::failure::{Failure, Result};
-
-/// How long any answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::process::PATIENCE;
 
 /// An answer, whatever its status.
 #[derive(Debug)]

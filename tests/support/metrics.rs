@@ -51,6 +51,21 @@ impl Metrics {
         self.matching(name, labels).map(|sample| sample.value).sum()
     }
 
+    /// True if the last poll succeeded.
+    pub fn is_up(&self) -> bool {
+        self.value("rsolv_exporter_up", &[]) == Some(1.0)
+    }
+
+    /// Polls that failed for this reason.
+    pub fn failures(&self, reason: &str) -> f64 {
+        self.sum("rsolv_exporter_poll_failures_total", &[("reason", reason)])
+    }
+
+    /// Validations that have been counted.
+    pub fn validations(&self) -> f64 {
+        self.sum("rsolv_validation_executions_total", &[])
+    }
+
     /// The series `name` that have all of `labels`.
     pub fn matching<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
         self.samples.iter().filter(move |sample| {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -10,11 +10,8 @@ use super::failure::{Failure, Result};
 use super::http;
 use super::installation::Installation;
 use super::ports::free_port;
-use super::process::{self, TICK};
+use super::process::{self, PATIENCE, TICK};
 use super::scratch::Scratch;
-
-/// How long a change of the cluster may take. A leader that is lost is given up after 20 seconds at the latest.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A cluster of three, gone when dropped.
 pub struct Patroni {

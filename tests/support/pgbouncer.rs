@@ -3,16 +3,13 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::failure::{Failure, Result};
 use super::installation::Installation;
 use super::ports::free_port;
-use super::process::{self, TICK};
+use super::process::{self, PATIENCE, TICK};
 use super::scratch::Scratch;
-
-/// How long it may take to start.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The password of the user `postgres`, the only one.
 pub const PASSWORD: &str = "pooled-s3cret";

@@ -7,6 +7,9 @@ use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How long anything that is waited for may take: far longer than it does, as tests share few processors.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
 /// How often a condition is looked at while it is waited for.
 pub const TICK: Duration = Duration::from_millis(10);
 

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::daemon::{Daemon, PATIENCE};
+use super::daemon::Daemon;
 use super::failure::Result;
-use super::process::TICK;
+use super::process::{PATIENCE, TICK};
 
 /// Labels of a series, its name among them as `__name__`.
 pub type Labels = BTreeMap<String, String>;
@@ -138,7 +138,7 @@ impl Prometheus {
     /// Asks until the result of `expression` satisfies `condition`.
     ///
     /// # Panics
-    /// When it does not within a minute.
+    /// When it does not in time.
     pub async fn wait_for(&self, expression: &str, condition: impl Fn(&[(Labels, f64)]) -> bool) -> Vec<(Labels, f64)> {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -1,6 +1,7 @@
-//! A table of a test's own with its definition, and the exporter that counts it.
+//! Definitions of a test's own; a table of a test's own with its definition, and the exporter that counts it.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::cluster::Cluster;
 use super::database::Database;
@@ -28,6 +29,57 @@ help = "Events that have not."
 of = "open"
 "#;
 
+/// A folder of definitions, for `queries.dir`.
+pub struct Definitions(tempfile::TempDir);
+
+impl Definitions {
+    /// One without any.
+    ///
+    /// # Panics
+    /// When the disk is full; so do the functions below.
+    pub fn none() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    /// One with a single definition.
+    pub fn one(name: &str, sql: &str, toml: &str) -> Self {
+        let definitions = Self::none();
+        definitions.add(name, sql, toml);
+        definitions
+    }
+
+    /// A copy of the shipped ones.
+    pub fn shipped() -> Self {
+        let definitions = Self::none();
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("queries");
+        for file in fs::read_dir(shipped).expect("the shipped definitions").flatten() {
+            fs::copy(file.path(), definitions.path().join(file.file_name())).expect("a copy");
+        }
+        definitions
+    }
+
+    /// Adds a definition, or replaces it.
+    pub fn add(&self, name: &str, sql: &str, toml: &str) {
+        self.write(&format!("{name}.sql"), sql);
+        self.write(&format!("{name}.toml"), toml);
+    }
+
+    /// Writes one file.
+    pub fn write(&self, file: &str, text: impl AsRef<str>) {
+        fs::write(self.path().join(file), text.as_ref()).expect("a definition");
+    }
+
+    /// Where they are.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The setting that names them.
+    pub fn flags(&self) -> [&str; 2] {
+        ["--queries.dir", self.path().to_str().expect("a path in Unicode")]
+    }
+}
+
 /// A database with the definition `events`, and an exporter with a state file.
 pub struct Source<'c> {
     running: Option<Exporter>,
@@ -35,6 +87,7 @@ pub struct Source<'c> {
     /// Where the exporter finds the database.
     url: String,
     role: String,
+    definitions: Definitions,
     files: tempfile::TempDir,
 }
 
@@ -62,17 +115,13 @@ impl<'c> Source<'c> {
             db.batch(sql).await;
         }
         let files = tempfile::tempdir().expect("a directory");
-        fs::create_dir(files.path().join("queries")).expect("a directory");
-        let source = Self { running: None, url: db.url(), role: "postgres".into(), db, files };
-        source.define("events", SELECT, TOML);
-        source
+        let definitions = Definitions::one("events", SELECT, TOML);
+        Self { running: None, url: db.url(), role: "postgres".into(), db, definitions, files }
     }
 
     /// Writes a definition; it counts from the next [`Self::start`] on.
     pub fn define(&self, name: &str, sql: &str, toml: &str) {
-        let queries = self.files.path().join("queries");
-        fs::write(queries.join(format!("{name}.sql")), sql).expect("a definition");
-        fs::write(queries.join(format!("{name}.toml")), toml).expect("a definition");
+        self.definitions.add(name, sql, toml);
     }
 
     /// Lets the exporter connect through another port, from the next start on.
@@ -86,7 +135,7 @@ impl<'c> Source<'c> {
     }
 
     /// Where the state file is.
-    pub fn state(&self) -> std::path::PathBuf {
+    pub fn state(&self) -> PathBuf {
         self.files.path().join("state")
     }
 
@@ -97,11 +146,10 @@ impl<'c> Source<'c> {
 
     /// Starts it with these flags about polls.
     pub async fn start_with(&mut self, flags: &[&str]) {
-        let queries = self.files.path().join("queries").display().to_string();
         let state = self.state().display().to_string();
-        let own = ["--queries.dir", &queries, "--state.file", &state, "--series.birth-hold", "0s"];
+        let own = ["--state.file", &state, "--series.birth-hold", "0s"];
         let url = self.url.replace("postgres@", &format!("{}@", self.role));
-        self.running = Some(Exporter::start(&url, &[&own, flags].concat()).await);
+        self.running = Some(Exporter::start(&url, &[&self.definitions.flags()[..], &own, flags].concat()).await);
     }
 
     /// Ends the exporter, which saves its state.

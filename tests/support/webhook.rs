@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -13,10 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::process::TICK;
-
-/// How long a message may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(90);
+use super::process::{PATIENCE, TICK};
 
 /// What was posted in one request.
 #[derive(Clone, Debug)]
@@ -66,7 +63,7 @@ impl Webhook {
     /// The first thing that `choose` finds in what has arrived at `path`.
     ///
     /// # Panics
-    /// When there is none within a minute and a half; the text says that
+    /// When there is none in time; the text says that
     /// `what` was waited for, and what came instead.
     pub async fn wait_for<T>(&self, what: &str, path: &str, choose: impl Fn(&Message) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;

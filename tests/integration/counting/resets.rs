@@ -1,5 +1,6 @@
 //! Ids that start again.
 
+use crate::support::database::READ_ALL;
 use crate::support::source::{EVENTS, SELECT, Source, TOML};
 
 /// A definition that names no sequence.
@@ -13,8 +14,7 @@ async fn a_table_made_anew_whose_grant_comes_later() {
     let others = TOML.replace("events", "others");
     source.define("others", &SELECT.replace("events", "others"), &others);
     source.insert(10).await;
-    let role = format!("{}_reader", source.db.name);
-    source.db.batch(&format!("CREATE ROLE {role} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")).await;
+    let role = source.db.role(&[READ_ALL]).await;
     source.connect_as(&role);
     source.start().await;
     source.counts(10).await;

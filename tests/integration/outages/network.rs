@@ -4,17 +4,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{FLAGS, Trial, failures, slow_queries, up};
+use super::{FLAGS, Trial, slow_queries};
 use crate::support::database::Database;
 use crate::support::exporter::{self, Exporter};
 use crate::support::hosts::Hosts;
+use crate::support::metrics::Metrics;
 use crate::support::proxy::{Fault, Proxy};
 
 #[tokio::test]
 async fn a_black_hole_in_the_middle_of_a_query() {
-    let (db, dir) = (Database::new().await, tempfile::tempdir().unwrap());
-    slow_queries(&db, dir.path()).await;
-    let flags = ["--queries.dir", dir.path().to_str().unwrap()];
+    let db = Database::new().await;
+    let slow = slow_queries(&db).await;
+    let flags = slow.flags();
     let mut trial = Trial::start(db, &flags).await;
     trial.db.batch("UPDATE delay SET seconds = 0.7").await;
     trial.insert(1).await;
@@ -52,8 +53,8 @@ async fn connections_that_are_reset_or_refused_are_logged_once() {
         }
     });
     deadline.await.expect("a line in the log");
-    let before = failures(&trial.exporter.metrics().await, "connect");
-    trial.exporter.wait_for("more failures", |m| failures(m, "connect") > before + 3.0).await;
+    let before = trial.exporter.metrics().await.failures("connect");
+    trial.exporter.wait_for("more failures", |m| m.failures("connect") > before + 3.0).await;
     assert_eq!(trial.logged(refused), 1, "{}", trial.exporter.log());
     trial.insert(2).await;
     trial.proxy.set(Fault::None);
@@ -68,7 +69,7 @@ async fn a_slow_network_is_no_outage() {
     trial.insert(2).await;
     trial.recovers().await;
     assert_eq!(FLAGS[1], "500ms", "a poll of a dozen round trips fits in");
-    assert_eq!(failures(&trial.exporter.metrics().await, "timeout"), 0.0);
+    assert_eq!(trial.exporter.metrics().await.failures("timeout"), 0.0);
 }
 
 #[tokio::test]
@@ -78,11 +79,11 @@ async fn a_server_that_hangs_is_noticed_at_the_first_answer_of_a_poll() {
     // Waiting for a statement would take longer than the test waits.
     let flags = ["--poll.interval", "500ms", "--database.statement-timeout", "10m", "--database.connect-timeout", "1s"];
     let exporter = Exporter::start(&db.url_through(proxy.port()), &flags).await;
-    exporter.wait_for("a first poll", up).await;
+    exporter.wait_for("a first poll", Metrics::is_up).await;
     proxy.set(Fault::BlackHole);
-    exporter.wait_for("failures", |m| failures(m, "timeout") > 1.0).await;
+    exporter.wait_for("failures", |m| m.failures("timeout") > 1.0).await;
     proxy.set(Fault::None);
-    exporter.wait_for("a new connection", up).await;
+    exporter.wait_for("a new connection", Metrics::is_up).await;
     let log = exporter.log();
     assert!(log.contains("the server did not answer within 1s"), "{log}");
 }
@@ -107,7 +108,7 @@ async fn a_name_with_several_addresses_of_which_the_first_does_not_answer() {
 
     let flags = [&FLAGS[..], &["--database.url", &url, "--web.listen-address", "127.0.0.1:0"]].concat();
     let exporter = Exporter::launch_as(hosts.command(&exporter::program()), &flags, &[]).await.unwrap();
-    exporter.wait_for("a connection to the second address", up).await;
+    exporter.wait_for("a connection to the second address", Metrics::is_up).await;
     assert_eq!(dead.connections().accepted, before + 1);
     let log = exporter.log();
     assert!(log.contains(&format!("server=\"db.example:{port} (127.0.0.2)\"")), "{log}");
@@ -115,7 +116,7 @@ async fn a_name_with_several_addresses_of_which_the_first_does_not_answer() {
     // Between two polls nobody notices, in one it is a failure.
     let made = good.connections().accepted;
     good.cut();
-    exporter.wait_for("a new connection", |m| up(m) && good.connections().accepted > made).await;
+    exporter.wait_for("a new connection", |m| m.is_up() && good.connections().accepted > made).await;
     assert_eq!(dead.connections().accepted, before + 1, "the address that failed is asked last");
 
     good.set(Fault::Refuse);
@@ -126,7 +127,7 @@ async fn a_name_with_several_addresses_of_which_the_first_does_not_answer() {
          db.example:{port} (127.0.0.2): {refused}"
     );
     // In whichever order they are asked.
-    let count = |m: &_| failures(m, "connect") + failures(m, "timeout");
+    let count = |m: &Metrics| m.failures("connect") + m.failures("timeout");
     let first = count(&exporter.metrics().await);
     exporter.wait_for("failures", |m| count(m) > first + 3.0).await;
     assert_eq!(exporter.log().matches(&all).count(), 1, "{}", exporter.log());
@@ -146,7 +147,7 @@ async fn a_connection_is_left_at_its_largest_age_and_no_poll_fails() {
     std::fs::write(&file, db.url_through(after.port())).unwrap();
     exporter.wait_for("a connection to the new address", |_| after.connections().accepted > 0).await;
     let metrics = exporter.wait_polls(2).await;
-    assert!(up(&metrics) && metrics.sum("rsolv_exporter_poll_failures_total", &[]) == 0.0, "{}", exporter.log());
+    assert!(metrics.is_up() && metrics.sum("rsolv_exporter_poll_failures_total", &[]) == 0.0, "{}", exporter.log());
     let log = exporter.log();
     assert_eq!(log.matches("the database is being read").count(), 2, "once for each server: {log}");
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{FLAGS, up, validations};
+use super::FLAGS;
 use crate::support::database::{add_repository, connect};
 use crate::support::execution::Validation;
 use crate::support::exporter::Exporter;
+use crate::support::metrics::Metrics;
 use crate::support::patroni::Patroni;
 use crate::support::ports::free_port;
 use crate::support::process;
@@ -36,17 +37,17 @@ async fn a_switchover_and_a_failover_with_writers() {
     let (stop, stopped) = watch::channel(false);
     let writing = tokio::spawn(write(url("read-write"), repo, stopped));
     for exporter in &exporters {
-        exporter.wait_for("the first validations", |m| up(m) && validations(m) > 0.0).await;
+        exporter.wait_for("the first validations", |m| m.is_up() && m.validations() > 0.0).await;
     }
     cluster.switch_over().await.unwrap();
     for exporter in &exporters {
-        let before = validations(&exporter.wait_for("a poll", up).await);
-        exporter.wait_for("validations after the switchover", |m| up(m) && validations(m) > before).await;
+        let before = exporter.wait_for("a poll", Metrics::is_up).await.validations();
+        exporter.wait_for("validations after the switchover", |m| m.is_up() && m.validations() > before).await;
     }
     cluster.fail_over().await.unwrap();
     for exporter in &exporters {
-        let before = validations(&exporter.wait_for("a poll", up).await);
-        exporter.wait_for("validations after the failover", |m| up(m) && validations(m) > before).await;
+        let before = exporter.wait_for("a poll", Metrics::is_up).await.validations();
+        exporter.wait_for("validations after the failover", |m| m.is_up() && m.validations() > before).await;
     }
     stop.send(true).unwrap();
     let acknowledged = writing.await.unwrap();
@@ -54,10 +55,10 @@ async fn a_switchover_and_a_failover_with_writers() {
     let rows: i64 = client.query_one("SELECT count(*) FROM validation_executions", &[]).await.unwrap().get(0);
     assert!(acknowledged > 0 && rows >= acknowledged, "{rows} of {acknowledged}: the cluster has lost commits");
     for exporter in &exporters {
-        let all = |m: &_| up(m) && validations(m) == rows as f64;
+        let all = |m: &Metrics| m.is_up() && m.validations() == rows as f64;
         exporter.wait_for(&format!("{rows} validations\n{}", exporter.log()), all).await;
         let metrics = exporter.wait_polls(2).await;
-        assert_eq!(validations(&metrics), rows as f64, "counted twice: {}", exporter.log());
+        assert_eq!(metrics.validations(), rows as f64, "counted twice: {}", exporter.log());
     }
 }
 

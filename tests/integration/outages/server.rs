@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Trial, failures, slow_queries, up};
+use super::{Trial, slow_queries};
 use crate::support::cluster::Cluster;
-use crate::support::database::{Database, connect};
+use crate::support::database::{Database, READ_ALL, connect};
 use crate::support::execution::Validation;
 use crate::support::exporter::Exporter;
+use crate::support::metrics::Metrics;
 use crate::support::process::TICK;
 use crate::support::proxy::Fault;
 
@@ -18,7 +19,7 @@ async fn killed_and_stopped() {
     for stop in stops {
         stop(&cluster).unwrap();
         let before = trial.exporter.metrics().await;
-        let down = |m: &_| failures(m, "connect") > failures(&before, "connect") + 1.0;
+        let down = |m: &Metrics| m.failures("connect") > before.failures("connect") + 1.0;
         trial.exporter.wait_for("failures to connect", down).await;
         trial.fails("connect").await;
         let ready = trial.exporter.get("/-/ready").await;
@@ -39,7 +40,7 @@ async fn hung() {
     cluster.pause();
     // First a statement that gets no answer, then connections that get none.
     let what = "two time-outs";
-    trial.exporter.wait_for(what, |m| failures(m, "timeout") >= 2.0).await;
+    trial.exporter.wait_for(what, |m| m.failures("timeout") >= 2.0).await;
     trial.fails("timeout").await;
     cluster.resume();
     trial.insert(2).await;
@@ -53,24 +54,23 @@ async fn hung() {
 #[tokio::test]
 async fn a_poll_that_hangs_is_no_success() {
     let db = Database::new().await;
-    let dir = tempfile::tempdir().unwrap();
-    slow_queries(&db, dir.path()).await;
+    let slow = slow_queries(&db).await;
     let repo = db.repository("a/b").await;
     db.insert(Validation::completed(repo, "{}")).await;
-    let queries = ["--queries.dir", dir.path().to_str().unwrap(), "--database.statement-timeout", "5m"];
+    let queries = [slow.flags(), ["--database.statement-timeout", "5m"]].concat();
     let flags = [&["--poll.interval", "500ms", "--database.connect-timeout", "1s"], &queries[..]].concat();
     let exporter = Exporter::start(&db.url(), &flags).await;
-    exporter.wait_for("a poll", up).await;
+    exporter.wait_for("a poll", Metrics::is_up).await;
     db.batch("UPDATE delay SET seconds = 3600").await;
     db.insert(Validation::completed(repo, "{}")).await;
-    let metrics = exporter.wait_for("a poll that is overdue", |m| !up(m)).await;
+    let metrics = exporter.wait_for("a poll that is overdue", |m| !m.is_up()).await;
     let (polls, failed) = ("rsolv_exporter_polls_total", "rsolv_exporter_poll_failures_total");
     assert_eq!(metrics.sum(failed, &[]), 0.0);
     let later = exporter.metrics().await;
-    assert_eq!((later.sum(polls, &[]), up(&later)), (metrics.sum(polls, &[]), false), "it hangs");
+    assert_eq!((later.sum(polls, &[]), later.is_up()), (metrics.sum(polls, &[]), false), "it hangs");
     db.batch("UPDATE delay SET seconds = 0").await;
     db.batch("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'").await;
-    exporter.wait_for("a poll that ends", up).await;
+    exporter.wait_for("a poll that ends", Metrics::is_up).await;
 }
 
 #[tokio::test]
@@ -78,13 +78,13 @@ async fn too_many_connections() {
     // Three are kept for superusers, and one is the test's own.
     let cluster = Cluster::start(&[("max_connections", "6"), ("superuser_reserved_connections", "3")]).unwrap();
     let db = Database::on(&cluster).await;
-    db.batch("CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader").await;
-    let mut trial = Trial::start_as("reader", db, &[]).await;
+    let role = db.role(&[READ_ALL]).await;
+    let mut trial = Trial::start_as(&role, db, &[]).await;
 
     // All that ordinary users may have, are taken.
     trial.proxy.set(Fault::Refuse);
     trial.proxy.cut();
-    let url = trial.db.url().replace("postgres@", "reader@");
+    let url = trial.db.url_as(&role);
     let mut taken = Vec::new();
     let everything = async {
         while taken.len() < 2 {
@@ -103,13 +103,13 @@ async fn too_many_connections() {
     trial.recovers().await;
 
     // The role's own limit.
-    trial.db.batch("ALTER ROLE reader CONNECTION LIMIT 0").await;
+    trial.db.batch(&format!("ALTER ROLE {role} CONNECTION LIMIT 0")).await;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'";
     trial.db.batch(end).await;
     trial.fails("connect").await;
     let log = trial.exporter.log();
     assert!(log.contains("too many connections for role"), "{log}");
     trial.insert(2).await;
-    trial.db.batch("ALTER ROLE reader CONNECTION LIMIT 1").await;
+    trial.db.batch(&format!("ALTER ROLE {role} CONNECTION LIMIT 1")).await;
     trial.recovers().await;
 }

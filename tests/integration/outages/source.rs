@@ -1,15 +1,13 @@
 //! The server works, but a table cannot be read.
 
-use super::{Trial, failures, slow_queries, up, validations};
-use crate::support::database::{Database, SCHEMA};
+use super::{Trial, slow_queries};
+use crate::support::database::{Database, READ_ALL, SCHEMA};
 use crate::support::execution::Validation;
 
 #[tokio::test]
 async fn no_privileges() {
     let db = Database::new().await;
-    // Roles are the cluster's, not the database's.
-    let role = format!("{}_reader", db.name);
-    db.batch(&format!("CREATE ROLE {role} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")).await;
+    let role = db.role(&[READ_ALL]).await;
     let mut trial = Trial::start_as(&role, db, &[]).await;
     trial.db.batch(&format!("REVOKE SELECT ON validation_executions FROM {role}")).await;
     let metrics = trial.fails("privilege").await;
@@ -39,8 +37,8 @@ async fn a_column_renamed() {
     trial.db.batch("ALTER TABLE validation_executions RENAME completed_at TO finished_at").await;
     let metrics = trial.fails("missing").await;
     the_other_source_is_read(&trial, &metrics);
-    let before = failures(&metrics, "missing");
-    trial.exporter.wait_for("more failures", |m| failures(m, "missing") > before + 2.0).await;
+    let before = metrics.failures("missing");
+    trial.exporter.wait_for("more failures", |m| m.failures("missing") > before + 2.0).await;
     // Once as it was read, once more as its columns are looked up anew.
     let log = trial.exporter.log();
     assert!((1..=2).contains(&trial.logged("column e.completed_at does not exist")), "{log}");
@@ -64,12 +62,14 @@ async fn a_lock_held_by_ddl() {
 
 #[tokio::test]
 async fn a_statement_that_takes_too_long() {
-    let (db, dir) = (Database::new().await, tempfile::tempdir().unwrap());
-    slow_queries(&db, dir.path()).await;
-    for file in ["mitigation_executions.sql", "mitigation_executions.toml"] {
-        std::fs::copy(format!("queries/{file}"), dir.path().join(file)).unwrap();
-    }
-    let mut trial = Trial::start(db, &["--queries.dir", dir.path().to_str().unwrap()]).await;
+    let db = Database::new().await;
+    let slow = slow_queries(&db).await;
+    slow.add(
+        "mitigation_executions",
+        include_str!("../../../queries/mitigation_executions.sql"),
+        include_str!("../../../queries/mitigation_executions.toml"),
+    );
+    let mut trial = Trial::start(db, &slow.flags()).await;
     trial.db.batch("UPDATE delay SET seconds = 5").await;
     trial.insert(2).await;
     let metrics = trial.fails("timeout").await;
@@ -84,5 +84,5 @@ fn the_other_source_is_read(trial: &Trial<'_>, metrics: &crate::support::metrics
     let read = |source| metrics.value("rsolv_exporter_source_up", &[("source", source)]);
     assert_eq!(read("mitigation_executions"), Some(1.0), "{}", trial.exporter.log());
     assert!(metrics.matching("rsolv_mitigation_executions_open", &[]).next().is_some());
-    assert!(!up(metrics) && validations(metrics) == 0.0);
+    assert!(!metrics.is_up() && metrics.validations() == 0.0);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{FLAGS, Trial, failures, slow_queries, up, validations};
+use super::{FLAGS, Trial, slow_queries};
 use crate::support::cluster::Cluster;
 use crate::support::database::{Database, connect};
 use crate::support::execution::Validation;
@@ -27,11 +27,10 @@ async fn a_conflict_with_recovery() {
     let primary = Cluster::start(&[]).unwrap();
     // A query of the standby never holds up what it replays.
     let (db, standby) = pair(&primary, &[("max_standby_streaming_delay", "0")]).await;
-    let dir = tempfile::tempdir().unwrap();
-    slow_queries(&db, dir.path()).await;
+    let slow = slow_queries(&db).await;
     db.batch("CREATE TABLE churn AS SELECT 1 AS n").await;
     caught_up(&db).await;
-    let flags = ["--queries.dir", dir.path().to_str().unwrap()];
+    let flags = slow.flags();
     let mut trial = Trial::start_on(standby.port(), db, &flags).await;
     trial.db.batch("UPDATE delay SET seconds = 0.4").await;
     trial.insert(2).await;
@@ -64,9 +63,9 @@ async fn a_lagging_standby_behind_the_same_address() {
     trial.proxy.redirect(standby.port());
     trial.proxy.cut();
     let what = "a failure with reason behind";
-    let metrics = trial.exporter.wait_for(what, |m| failures(m, "behind") > 0.0).await;
-    let shown = validations(&metrics);
-    assert!(!up(&metrics) && (shown == 0.0 || shown == trial.inserted), "{shown}");
+    let metrics = trial.exporter.wait_for(what, |m| m.failures("behind") > 0.0).await;
+    let shown = metrics.validations();
+    assert!(!metrics.is_up() && (shown == 0.0 || shown == trial.inserted), "{shown}");
     trial.fails("behind").await;
     trial.insert(1).await;
     replica.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
@@ -88,20 +87,20 @@ async fn failover_to_another_server() {
     let hosts = format!("127.0.0.1:{},127.0.0.1:{}", standby.port(), primary.port());
     let url = format!("postgresql://postgres@{hosts}/{}?target_session_attrs=read-write", db.name);
     let exporter = Exporter::start(&url, &FLAGS).await;
-    exporter.wait_for("three validations", |m| up(m) && validations(m) == 3.0).await;
+    exporter.wait_for("three validations", |m| m.is_up() && m.validations() == 3.0).await;
     let reads = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rsolv-exporter'";
     assert_eq!(db.value(reads).await, "1", "it reads the primary");
 
     db.insert(Validation::completed(repo, "{}")).await;
     caught_up(&db).await;
     primary.kill9().unwrap();
-    exporter.wait_for("a failure", |m| !up(m) && failures(m, "connect") > 0.0).await;
+    exporter.wait_for("a failure", |m| !m.is_up() && m.failures("connect") > 0.0).await;
     let client = connect(&standby.url(&db.name)).await.unwrap();
     client.query_one("SELECT pg_promote(true, 30)", &[]).await.unwrap();
     client.batch_execute(&String::from(Validation::completed(repo, "{}"))).await.unwrap();
-    exporter.wait_for("all five", |m| up(m) && validations(m) == 5.0).await;
+    exporter.wait_for("all five", |m| m.is_up() && m.validations() == 5.0).await;
     let metrics = exporter.wait_polls(2).await;
-    assert_eq!(validations(&metrics), 5.0, "{}", exporter.log());
+    assert_eq!(metrics.validations(), 5.0, "{}", exporter.log());
     let connections: i64 = client.query_one(&format!("SELECT ({reads})::int8"), &[]).await.unwrap().get(0);
     assert_eq!(connections, 1);
     assert!(exporter.slowest_scrape() < Duration::from_millis(1500));
@@ -120,7 +119,7 @@ async fn a_standby_reads_the_history_and_the_primary_only_what_is_new() {
     let state = dir.path().join("state").display().to_string();
     let flags = [&FLAGS[..], &["--state.file", &state]].concat();
     let mut exporter = Exporter::start(&standby.url(&db.name), &flags).await;
-    exporter.wait_for("three validations", |m| up(m) && validations(m) == 3.0).await;
+    exporter.wait_for("three validations", |m| m.is_up() && m.validations() == 3.0).await;
     assert!(exporter.terminate().await.success(), "{}", exporter.log());
     drop(standby);
 
@@ -128,9 +127,9 @@ async fn a_standby_reads_the_history_and_the_primary_only_what_is_new() {
     db.batch("DELETE FROM validation_executions").await;
     db.insert(Validation::completed(repo, "{}")).await;
     let exporter = Exporter::start(&db.url(), &flags).await;
-    exporter.wait_for("the new one too", |m| up(m) && validations(m) == 4.0).await;
+    exporter.wait_for("the new one too", |m| m.is_up() && m.validations() == 4.0).await;
     let metrics = exporter.wait_polls(2).await;
-    assert_eq!(validations(&metrics), 4.0, "{}", exporter.log());
+    assert_eq!(metrics.validations(), 4.0, "{}", exporter.log());
     assert!(!exporter.log().contains("level=warn"), "{}", exporter.log());
 }
 
@@ -157,13 +156,13 @@ async fn instead_of_a_standby_that_lags_another_server_is_read() {
     let hosts = [&first, &second, &primary].map(|server| format!("127.0.0.1:{}", server.port())).join(",");
     let url = format!("postgresql://postgres@{hosts}/{}?target_session_attrs=prefer-standby", db.name);
     let exporter = Exporter::start(&url, &FLAGS).await;
-    exporter.wait_for("one validation", |m| up(m) && validations(m) == 1.0).await;
+    exporter.wait_for("one validation", |m| m.is_up() && m.validations() == 1.0).await;
     assert_eq!([readers(&first).await, readers(&second).await, readers(&primary).await], [1, 0, 0]);
 
     first.kill9().unwrap();
     db.insert(Validation::completed(repo, "{}")).await;
-    let metrics = exporter.wait_for("both validations", |m| up(m) && validations(m) == 2.0).await;
-    assert_eq!(failures(&metrics, "behind"), 0.0, "{}", exporter.log());
+    let metrics = exporter.wait_for("both validations", |m| m.is_up() && m.validations() == 2.0).await;
+    assert_eq!(metrics.failures("behind"), 0.0, "{}", exporter.log());
     assert_eq!([readers(&second).await, readers(&primary).await], [0, 1]);
 }
 
@@ -181,11 +180,11 @@ async fn a_standby_that_is_promoted_is_left_at_the_next_poll() {
     let hosts = [&first, &second].map(|server| format!("127.0.0.1:{}", server.port())).join(",");
     let url = format!("postgresql://postgres@{hosts}/{}?target_session_attrs=standby", db.name);
     let exporter = Exporter::start(&url, &FLAGS).await;
-    exporter.wait_for("one validation", |m| up(m) && validations(m) == 1.0).await;
+    exporter.wait_for("one validation", |m| m.is_up() && m.validations() == 1.0).await;
     let client = connect(&first.url("postgres")).await.unwrap();
     client.query_one("SELECT pg_promote(true, 30)", &[]).await.unwrap();
     db.insert(Validation::completed(repo, "{}")).await;
-    exporter.wait_for("the second validation", |m| up(m) && validations(m) == 2.0).await;
+    exporter.wait_for("the second validation", |m| m.is_up() && m.validations() == 2.0).await;
     assert_eq!([readers(&first).await, readers(&second).await], [0, 1]);
     let metrics = exporter.metrics().await;
     assert_eq!(metrics.sum("rsolv_exporter_poll_failures_total", &[]), 0.0, "{}", exporter.log());
@@ -201,7 +200,7 @@ async fn the_log_names_every_server_and_what_it_said() {
     primary.stop_fast().unwrap();
     let url = format!("postgresql://postgres@127.0.0.1:{down},127.0.0.1:{up}/{}?target_session_attrs=primary", db.name);
     let exporter = Exporter::start(&url, &FLAGS).await;
-    exporter.wait_for("failures", |m| failures(m, "connect") > 2.0).await;
+    exporter.wait_for("failures", |m| m.failures("connect") > 2.0).await;
     let log = exporter.log();
     for said in [
         format!("127.0.0.1:{down}: Connection refused (os error 111)"),
@@ -221,20 +220,20 @@ async fn a_standby_that_stops_replaying_shows_how_old_its_snapshot_is() {
     caught_up(&db).await;
     let age = |m: &Metrics| m.value("rsolv_exporter_snapshot_age_seconds", &[]).unwrap();
     let exporter = Exporter::start(&standby.url(&db.name), &FLAGS).await;
-    exporter.wait_for("a standby that keeps up, without a commit for a while", |m| up(m) && age(m) == 0.0).await;
+    exporter.wait_for("a standby that keeps up, without a commit for a while", |m| m.is_up() && age(m) == 0.0).await;
     let replica = connect(&standby.url("postgres")).await.unwrap();
     replica.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
     db.insert(Validation::completed(repo, "{}")).await;
     let metrics = exporter.wait_for("a snapshot that gets older", |m| age(m) > 1.0).await;
     let older = age(&metrics) + 1.0;
     let metrics = exporter.wait_for("one that is still older", |m| age(m) > older).await;
-    assert!(up(&metrics) && validations(&metrics) == 1.0, "nothing fails");
+    assert!(metrics.is_up() && metrics.validations() == 1.0, "nothing fails");
     replica.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
-    exporter.wait_for("a snapshot that is new", |m| age(m) == 0.0 && validations(m) == 2.0).await;
+    exporter.wait_for("a snapshot that is new", |m| age(m) == 0.0 && m.validations() == 2.0).await;
 
     // Without its primary nobody knows what it lacks.
     primary.stop_immediate().unwrap();
-    exporter.wait_for("a snapshot that gets older", |m| up(m) && age(m) > 1.0).await;
+    exporter.wait_for("a snapshot that gets older", |m| m.is_up() && age(m) > 1.0).await;
     replica.query_one("SELECT pg_promote(true, 30)", &[]).await.unwrap();
-    exporter.wait_for("a primary", |m| up(m) && age(m) == 0.0).await;
+    exporter.wait_for("a primary", |m| m.is_up() && age(m) == 0.0).await;
 }

@@ -1,0 +1,130 @@
+//! README, doc/promises.md, doc/speed.md and doc/definitions.md: what they print can be used as it stands, and the tests that
+//! they name exist.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use tokio::process::Command;
+
+use crate::support::database::Database;
+use crate::support::exporter::program;
+use crate::support::metrics::Metrics;
+
+const README: &str = include_str!("../../../README.md");
+const DEFINITIONS: &str = include_str!("../../../doc/definitions.md");
+
+/// The blocks of a document in one language.
+fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
+    let begin = format!("```{language}\n");
+    document.split(&begin).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+/// Runs a line as a user's shell would, in a folder, with the program on the path.
+async fn shell(line: &str, folder: &Path, url: &str) -> Output {
+    let path = std::env::join_paths(
+        [program().parent().unwrap().to_owned()]
+            .into_iter()
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    );
+    let mut command = Command::new("bash");
+    command.args(["-o", "pipefail", "-c", line]).current_dir(folder).env("PATH", path.unwrap());
+    command.env("DATABASE_URL", url).output().await.unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[tokio::test]
+async fn the_commands_of_the_first_page_run_as_they_are_printed() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    db.batch(blocks(DEFINITIONS, "sql")[0]).await;
+    let lines = blocks(README, "sh").into_iter().flat_map(str::lines);
+    // `make demo`, the role and serving have tests of their own.
+    let is_run = |line: &&str| {
+        let second = line.split(' ').nth(1).unwrap_or_default();
+        line.starts_with("mkdir") || (line.starts_with("rsolv-exporter ") && !second.starts_with("--"))
+    };
+    let lines: Vec<&str> = lines.filter(is_run).collect();
+    assert!(lines.len() >= 6, "{lines:#?}");
+    for line in lines {
+        let output = shell(line, folder.path(), &db.url()).await;
+        assert!(output.status.success(), "{line}\n{}", said(&output));
+    }
+}
+
+#[tokio::test]
+async fn prometheus_takes_the_configuration_and_the_alert_of_the_first_page() {
+    let (folder, blocks) = (tempfile::tempdir().unwrap(), blocks(README, "yaml"));
+    assert_eq!(blocks.len(), 2);
+    for (block, kind) in blocks.iter().zip(["config", "rules"]) {
+        let file = folder.path().join(kind);
+        fs::write(&file, block).unwrap();
+        let output = Command::new("promtool").args(["check", kind]).arg(&file).output().await.unwrap();
+        assert!(output.status.success(), "{block}\n{}", said(&output));
+    }
+}
+
+#[test]
+fn the_first_page_is_short() {
+    assert!(README.lines().count() < 150);
+}
+
+#[tokio::test]
+async fn the_job_queue_of_the_documentation_is_counted_by_a_role_with_its_grants_alone() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let sql = blocks(DEFINITIONS, "sql");
+    let (tables, select, grants) = (sql[0], sql[1], sql[2]);
+    let role = format!("reader_{}", db.name);
+    let rows = "INSERT INTO queues (name) VALUES ('mail');
+        INSERT INTO jobs (queue_id, state, attempts, started_at, finished_at) VALUES
+        (1, 'succeeded', 1, now() - interval '1 minute', now()), (NULL, 'failed', 3, now() - interval '1 minute', now()),
+        (1, 'running', 1, now(), NULL);";
+    db.batch(&format!("{tables} CREATE ROLE {role} LOGIN; {} {rows}", grants.replace("rsolv_exporter", &role))).await;
+    fs::write(folder.path().join("jobs.sql"), select).unwrap();
+    fs::write(folder.path().join("jobs.toml"), blocks(DEFINITIONS, "toml")[0]).unwrap();
+    let url = db.url().replacen("postgres@", &format!("{role}@"), 1);
+    let output = shell("rsolv-exporter check --queries.dir .", folder.path(), &url).await;
+    assert!(output.status.success(), "{}", said(&output));
+    let output = shell("rsolv-exporter once --queries.dir .", folder.path(), &url).await;
+    let metrics = Metrics::parse(&String::from_utf8_lossy(&output.stdout));
+    let of = |name: &str, labels: &[(&str, &str)]| metrics.sum(name, labels);
+    assert_eq!(of("jobs_total", &[("queue", "mail"), ("result", "succeeded")]), 1.0, "{}", said(&output));
+    assert_eq!(of("jobs_total", &[("queue", "none"), ("result", "failed")]), 1.0);
+    assert_eq!((of("jobs_retried_total", &[]), of("jobs_attempts_total", &[])), (1.0, 4.0));
+    assert_eq!((of("jobs_duration_seconds_count", &[]), of("jobs_open", &[])), (2.0, 1.0));
+}
+
+/// The text of every Rust file below a folder.
+fn code(folder: &Path, all: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            code(&path, all);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            all.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_test_that_is_named_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (promises, speed) = (include_str!("../../../doc/promises.md"), include_str!("../../../doc/speed.md"));
+    let mut all = String::new();
+    code(&root.join("src"), &mut all);
+    code(&root.join("tests/integration"), &mut all);
+    let named = |text: &'_ str, head: &str| -> Vec<String> {
+        let rows = text.lines().skip_while(|line| !line.starts_with(head)).skip(2).take_while(|l| l.starts_with('|'));
+        let last = rows.map(|line| line.rsplit(" | ").next().unwrap_or_default());
+        last.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+    };
+    let (promises, counts) = (named(promises, "| promise |"), named(speed, "| count |"));
+    assert!(promises.len() > 20 && counts.len() > 5, "{promises:?} {counts:?}");
+    for name in promises.into_iter().chain(counts) {
+        let test = name.rsplit("::").next().unwrap();
+        let is_there = all.contains(&format!("fn {test}(")) || all.contains(&format!("mod {test};"));
+        assert!(is_there, "doc/promises.md or doc/speed.md names the test {name}, which is not there");
+    }
+}

@@ -1,0 +1,8 @@
+//! What is shipped beside the program: alerts, dashboards, documents and the demo, each used as a reader would; and the
+//! harness that all tests stand on.
+
+mod alerting;
+mod demo;
+mod documents;
+mod metrics_document;
+mod support;
