@@ -139,6 +139,11 @@ impl<'c> Source<'c> {
         self.files.path().join("state")
     }
 
+    /// The flags that name its definitions.
+    pub fn flags(&self) -> [&str; 2] {
+        self.definitions.flags()
+    }
+
     /// Starts the exporter.
     pub async fn start(&mut self) {
         self.start_with(&["--poll.interval", "50ms"]).await;

@@ -1,6 +1,7 @@
 //! What a scrape holds, in every format: read by other implementations, stored by Prometheus, and what it costs.
 
 mod births;
+mod exemplars;
 mod footprint;
 mod formats;
 mod golden;
