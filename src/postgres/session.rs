@@ -18,7 +18,7 @@ use crate::ledger::decimal::Decimal;
 use crate::ledger::frontier::{Range, ReadPlan};
 use crate::ledger::identity::{Evidence, Mark, Stamp};
 use crate::ledger::{ApplyError, Group, Seen, cut};
-use crate::source::Source;
+use crate::source::{Source, Sum};
 use crate::sql::{self, Columns};
 
 /// A parameter of a statement with its type.
@@ -456,8 +456,9 @@ impl Session {
     pub async fn answer(&self, source: &Source, columns: &Columns, plan: &ReadPlan) -> Result<Vec<Group>, Failure> {
         let (lo, hi, until) = arrays(&plan.ranges);
         let statement = sql::poll(source, columns, plan);
-        let parameters: [Parameter<'_>; 3] =
-            [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY), (&until, Type::FLOAT8_ARRAY)];
+        let mut parameters: Vec<Parameter<'_>> =
+            vec![(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY), (&until, Type::FLOAT8_ARRAY)];
+        parameters.extend((!plan.masks.is_empty()).then_some((&plan.masks as _, Type::BYTEA_ARRAY)));
         // An unnamed statement with given types: prepared ones break behind a pooler in transaction mode.
         let query = self.client.query_typed(&statement, &parameters);
         let rows = self.deadline(query).await.map_err(|failure| in_file(source, None, failure))?;
@@ -573,8 +574,11 @@ fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
     let at = set.len();
     let by = set.split_off(source.labels.len());
     let open = source.open_labels().into_iter().map(|label| source.label_of(label, &set, &by).to_owned()).collect();
-    let sums: Vec<String> = row.try_get(at + 6).map_err(wrong)?;
-    let sums: Option<Vec<Decimal>> = sums.iter().map(|sum| Decimal::parse(sum)).collect();
+    let (whole, sums): (Vec<i64>, Vec<String>) =
+        (row.try_get(at + 6).map_err(wrong)?, row.try_get(at + 7).map_err(wrong)?);
+    let (mut whole, mut sums) = (whole.iter().map(i64::to_string), sums.into_iter());
+    let sum = |sum: &Sum| if sql::is_int4(&source.values[sum.value]) { whole.next() } else { sums.next() };
+    let sums: Option<Vec<Decimal>> = source.sums.iter().map(sum).map(|sum| Decimal::parse(&sum?)).collect();
     let group = Group {
         set,
         by,
@@ -586,9 +590,9 @@ fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
         newest: row.try_get(at + 4).map_err(wrong)?,
         counts: numbers(at + 5)?,
         sums: sums.ok_or_else(|| Failure::new(Reason::Decode, format!("{}: a sum is no decimal", source.name)))?,
-        rejected: numbers(at + 7)?,
-        oldest: row.try_get(at + 8).map_err(wrong)?,
-        values: (0..source.natives.len()).map(|i| row.try_get(at + 9 + i).map_err(wrong)).collect::<Result<_, _>>()?,
+        rejected: numbers(at + 8)?,
+        oldest: row.try_get(at + 9).map_err(wrong)?,
+        values: (0..source.natives.len()).map(|i| row.try_get(at + 10 + i).map_err(wrong)).collect::<Result<_, _>>()?,
     };
     let fits = group.counts.len() == source.counts.len()
         && group.sums.len() == source.sums.len()
