@@ -12,6 +12,8 @@ use super::missing::{Found, Missing, Moment, Turn};
 const SLACK: u64 = 6;
 /// A range that is looked into holds at most about so many ids.
 const LARGEST: u64 = 50_000;
+/// More rows than this are not looked at together with the tail.
+const MOST_AT_ONCE: usize = 20_000;
 
 /// What is known of the ids of one source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +36,8 @@ pub struct Frontier {
 pub struct Watch {
     /// Inclusive, disjoint, in order. They hold ids that have been counted, too.
     pub ranges: Vec<(i64, i64)>,
+    /// The same without those.
+    exact: Vec<(i64, i64)>,
     turn: Turn,
 }
 
@@ -58,6 +62,9 @@ pub type Range = (i64, i64, Option<f64>);
 pub struct ReadPlan {
     /// Disjoint, in order; the last one is the tail.
     pub ranges: Vec<Range>,
+    /// Which ids of each range are meant, as the bits of `bytea` from the first id on; all of a range without. Empty if all
+    /// of all ranges are.
+    pub masks: Vec<Option<Vec<u8>>>,
     /// At most so many rows are read of each range.
     pub limit: usize,
     /// Rows that could not be read, in order: the answer lacks them.
@@ -114,7 +121,9 @@ impl Frontier {
         let (mut due, turn) = self.missing.due(now, gap_watch, handed_out);
         due.extend(self.open.ranges());
         due.extend(self.recycled.ranges());
-        Watch { ranges: coalesce(due, SLACK * tables.max(1)), turn }
+        due.sort_unstable();
+        due.dedup();
+        Watch { ranges: coalesce(&due, SLACK * tables.max(1)), exact: due, turn }
     }
 
     /// Sorts what a watch found, `(id, whether it is done)`. Ids that are there twice are an error.
@@ -153,6 +162,44 @@ impl Frontier {
         }
         ranges.extend(ReadPlan::above(self.high, limit).ranges);
         ReadPlan { ranges, limit, ..ReadPlan::default() }
+    }
+
+    /// A plan for all that a poll asks for, in one statement: counted rows, by their ids; what of the `ranges` of a watch is
+    /// not counted; the tail. The rows of the first come as known ones.
+    ///
+    /// `None` if that could be more rows than one statement should read, or if counted ids may come again: then it goes step by step.
+    pub fn plan_at_once(
+        &self,
+        counted: &[i64],
+        watch: &Watch,
+        ranges: &[(i64, i64)],
+        limit: usize,
+    ) -> Option<ReadPlan> {
+        let mut plan = ReadPlan { limit, ..ReadPlan::default() };
+        plan.ranges.extend(counted.iter().map(|&id| (id, id, Some(f64::INFINITY))));
+        plan.masks.resize(plan.ranges.len(), None);
+        let mut exact = &watch.exact[..];
+        let mut rows = 0;
+        for &(lo, hi) in ranges {
+            exact = &exact[exact.partition_point(|range| range.1 < lo)..];
+            let inside = &exact[..exact.partition_point(|range| range.0 <= hi)];
+            if inside.is_empty() {
+                continue;
+            }
+            let is_whole = inside.len() == 1 && inside[0].0 <= lo && hi <= inside[0].1;
+            if !is_whole && lo.abs_diff(hi) > 2 * LARGEST {
+                return None;
+            }
+            let mask = (!is_whole).then(|| mask(lo, hi, inside));
+            let ids = || inside.iter().map(|range| 1 + range.0.max(lo).abs_diff(range.1.min(hi))).sum::<u64>();
+            // Hardly any id of a wide range has a row: the limit is for one in which many have.
+            rows += if lo.abs_diff(hi) < LARGEST { ids() } else { 1 };
+            plan.ranges.push((lo, hi, None));
+            plan.masks.push(mask);
+        }
+        plan.ranges.extend(ReadPlan::above(self.high, limit).ranges);
+        plan.masks.resize(plan.ranges.len(), None);
+        (rows <= limit.min(MOST_AT_ONCE) as u64 && self.recycled.is_empty()).then_some(plan)
     }
 
     /// A plan for every row that is not counted, in one go.
@@ -270,11 +317,20 @@ impl Frontier {
     }
 }
 
-/// Joins ranges where it costs less to pass the ids between them. The result is in order.
-fn coalesce(mut ranges: Vec<(i64, i64)>, slack: u64) -> Vec<(i64, i64)> {
-    ranges.sort_unstable();
+/// The bits of the ids of a range that lie in others, in the order of `get_bit`.
+fn mask(lo: i64, hi: i64, inside: &[(i64, i64)]) -> Vec<u8> {
+    let mut bits = vec![0; (lo.abs_diff(hi) / 8 + 1) as usize];
+    for id in inside.iter().flat_map(|range| range.0.max(lo)..=range.1.min(hi)) {
+        let bit = lo.abs_diff(id);
+        bits[(bit / 8) as usize] |= 1 << (bit % 8);
+    }
+    bits
+}
+
+/// Joins ranges, which are in order, where it costs less to pass the ids between them. The result is in order.
+fn coalesce(ranges: &[(i64, i64)], slack: u64) -> Vec<(i64, i64)> {
     let mut joined: Vec<(i64, i64)> = Vec::with_capacity(ranges.len().min(1_024));
-    for (lo, hi) in ranges {
+    for &(lo, hi) in ranges {
         match joined.last_mut() {
             Some((start, end)) if lo <= *end || (lo.abs_diff(*end) <= slack && start.abs_diff(hi) < LARGEST) => {
                 *end = hi.max(*end);
@@ -295,8 +351,9 @@ mod tests {
 
     #[test]
     fn ranges_are_joined_where_that_is_cheaper() {
-        assert_eq!(coalesce(vec![(20, 20), (1, 1), (3, 3), (8, 10), (9, 12)], SLACK), [(1, 12), (20, 20)]);
-        assert_eq!(coalesce((0..100_000).map(|i| (2 * i, 2 * i)).collect(), SLACK).len(), 4);
+        assert_eq!(coalesce(&[(1, 1), (3, 3), (8, 10), (9, 12), (20, 20)], SLACK), [(1, 12), (20, 20)]);
+        let many: Vec<_> = (0..100_000).map(|i| (2 * i, 2 * i)).collect();
+        assert_eq!(coalesce(&many, SLACK).len(), 4);
     }
 
     #[test]
@@ -313,6 +370,28 @@ mod tests {
         assert_eq!(sighting.found, [1, 2], "3 has been counted");
         assert_eq!(frontier.plan(&sighting.found, 10).ranges, [(1, 2, None), (4, i64::MAX, None)]);
         assert_eq!(frontier.sort(&watch, vec![(1, true), (1, true)]), Err(1));
+    }
+
+    #[test]
+    fn a_plan_for_all_at_once_means_what_is_not_counted() {
+        let mut frontier = Frontier::default();
+        let rows: Vec<_> = (1..=30).filter(|id| ![9, 12].contains(id)).map(|id| (id, id != 3 && id != 10)).collect();
+        frontier.take(&rows, at(0));
+        let watch = frontier.watch(0, 1, None, 1);
+        assert_eq!(watch.ranges, [(i64::MIN, 0), (3, 12)]);
+        let plan = frontier.plan_at_once(&[30, 1], &watch, &watch.ranges, 10).unwrap();
+        let known = |id| (id, id, Some(f64::INFINITY));
+        assert_eq!(plan.ranges, [known(30), known(1), (i64::MIN, 0, None), (3, 12, None), (31, i64::MAX, None)]);
+        // 3; 9 and 10, 12: bits 0; 6, 7, 9.
+        assert_eq!(plan.masks, [None, None, None, Some(vec![0b1100_0001, 0b10]), None]);
+        // A row that cannot be read is cut out.
+        let plan = frontier.plan_at_once(&[], &watch, &[(3, 9), (11, 12)], 10).unwrap();
+        assert_eq!(plan.masks, [Some(vec![0b100_0001]), Some(vec![0b10]), None]);
+        let plan = frontier.plan_at_once(&[], &watch, &[(10, 10)], 10).unwrap();
+        assert_eq!(plan.masks, [None, None], "all of it is open");
+        assert_eq!(frontier.plan_at_once(&[], &watch, &watch.ranges, 4), None, "4 ids and the range below them all");
+        frontier.recycle(5, 5, 1.0);
+        assert_eq!(frontier.plan_at_once(&[], &watch, &[], 10), None);
     }
 
     #[test]

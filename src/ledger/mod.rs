@@ -275,6 +275,12 @@ impl Ledger {
         self.frontier.plan(found, limit)
     }
 
+    /// A plan for the witnesses of [`Ledger::witnesses`], the `ranges` of a watch and the tail, all in one statement;
+    /// see [`Frontier::plan_at_once`].
+    pub fn plan_at_once(&self, watch: &Watch, ranges: &[(i64, i64)], limit: usize) -> Option<ReadPlan> {
+        self.frontier.plan_at_once(&self.witnesses(), watch, ranges, limit)
+    }
+
     /// Takes the answer to `plan`, and what was seen of a watch in the same snapshot. On an error nothing has changed.
     pub fn apply(
         &mut self,

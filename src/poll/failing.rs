@@ -126,7 +126,7 @@ pub async fn read<T, F: Future<Output = Result<Vec<T>, Failure>>>(
 
 /// True if the server raised while it computed a row: data exceptions, a subquery with several rows, an exception of a
 /// function's own, damaged data or indexes.
-fn is_of_a_row(failure: &Failure) -> bool {
+pub fn is_of_a_row(failure: &Failure) -> bool {
     let code = failure.code().unwrap_or_default();
     !failure.connection_lost && (code.starts_with("22") || ["21000", "P0001", "XX001", "XX002"].contains(&code))
 }

@@ -7,7 +7,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{MIN_LIMIT, Poller, Tracked, failing};
 use crate::ledger::frontier::{Range, ReadPlan, Sighting};
-use crate::ledger::identity::{Evidence, Mark};
+use crate::ledger::identity::{Evidence, Mark, checksum};
 use crate::ledger::missing::Moment;
 use crate::ledger::{Applied, ApplyError, Group, Judgement, Seen};
 use crate::postgres::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session, is_other};
@@ -34,6 +34,15 @@ struct Answer {
     failing: (Vec<i64>, Option<Failure>),
     judgement: Judgement,
     /// How long it took to read the rows.
+    took: Duration,
+}
+
+/// All that a poll asks of a source, answered by one statement.
+struct AtOnce {
+    /// Counted rows that were looked at.
+    witnesses: BTreeMap<i64, Mark>,
+    watched: Option<(Sighting, Vec<Seen>)>,
+    groups: Vec<Group>,
     took: Duration,
 }
 
@@ -237,13 +246,28 @@ impl Tracked {
         session.prepare(&self.source).await?;
         // This locks the tables. The sequence comes after them: TRUNCATE … RESTART IDENTITY locks in this order too, and in
         // the other one both could wait for each other.
-        let first = witnesses(session, &self.source, &self.ledger.witnesses()).await?;
+        let mut at_once = self.at_once(session, ask).await?;
+        let first = match &mut at_once {
+            Some(at_once) => std::mem::take(&mut at_once.witnesses),
+            None => witnesses(session, &self.source, &self.ledger.witnesses()).await?,
+        };
         let (evidence, is_rewritten) = session.evidence(&self.source, ask.opening, ask.server).await?;
         if is_rewritten && may_begin_again {
             return Ok(None);
         }
         let evidence = Evidence { xids_fell: ask.xids_fell, ..evidence };
+        let before = self.ledger.clone();
         let judgement = self.judge(session, &first, &evidence, ask.at).await?;
+        // What was asked before the judgement is what would be asked after it.
+        let at_once = at_once.filter(|_| before.frontier() == self.ledger.frontier());
+        if let Some(AtOnce { watched, groups, took, .. }) = at_once {
+            let found = watched.as_ref().map_or(&[][..], |(sighting, _)| &sighting.found);
+            let plan = self.ledger.plan(found, self.limit);
+            self.failing.note(&[]);
+            let recount = self.read_again(session).await?;
+            let failing = (Vec::new(), None);
+            return Ok(Some(Answer { plan, groups, watched, recount, failing, judgement, took }));
+        }
         let (mut failing, mut failure) = (Vec::new(), None);
         let watched = if ask.is_full {
             let watch = self.ledger.watch(ask.at.now, ask.gap_watch, session.tables(&self.source));
@@ -266,13 +290,53 @@ impl Tracked {
         (plan.failing, failure) = (part.failing, failure.or(part.failure));
         let groups = part.rows;
         let took = started.elapsed();
-        let recount = match self.ledger.plan_recount(self.limit) {
-            Some(plan) => Some((plan.clone(), session.read(&self.source, &plan).await?)),
-            None => None,
-        };
+        let recount = self.read_again(session).await?;
         let mut failing = self.failing.note(&failing);
         failing.retain(|&id| !self.ledger.frontier().is_counted(id));
         Ok(Some(Answer { plan, groups, watched, recount, failing: (failing, failure), judgement, took }))
+    }
+
+    /// Counted rows that are read once more for new metrics.
+    async fn read_again(&self, session: &Session) -> Result<Option<(ReadPlan, Vec<Group>)>, Failure> {
+        let Some(plan) = self.ledger.plan_recount(self.limit) else { return Ok(None) };
+        let groups = session.read(&self.source, &plan).await?;
+        Ok(Some((plan, groups)))
+    }
+
+    /// Witnesses, open and missing ids, and the tail by one statement; nothing if that is too much for one, or if the
+    /// SELECT raises on a row.
+    ///
+    /// With a thousand partitions the server takes longer to plan a statement than to run it.
+    async fn at_once(&mut self, session: &Session, ask: &Ask<'_>) -> Result<Option<AtOnce>, Failure> {
+        let watch = self.ledger.watch(ask.at.now, ask.gap_watch, session.tables(&self.source));
+        let ranges = if ask.is_full { watch.ranges.clone() } else { Vec::new() };
+        let ranges = self.failing.cut_out(ranges);
+        let plan = self.ledger.plan_at_once(&watch, &ranges, self.limit);
+        let Some(plan) = plan.filter(|plan| plan.ranges.len() <= LOOK_RANGES) else { return Ok(None) };
+        let started = Instant::now();
+        let groups = match session.read(&self.source, &plan).await {
+            Err(failure) if failing::is_of_a_row(&failure) => {
+                session.batch("ROLLBACK TO SAVEPOINT source").await?;
+                return Ok(None);
+            }
+            groups => groups?,
+        };
+        let took = started.elapsed();
+        let (witnesses, mut groups) = part_witnesses(groups, &self.ledger.witnesses()).map_err(|e| self.wrong(&e))?;
+        if !ask.is_full {
+            return Ok(Some(AtOnce { witnesses, watched: None, groups, took }));
+        }
+        let seen: Vec<Seen> = groups.iter().map(|group| as_seen(group, self.ledger.frontier().high())).collect();
+        let sighting = self.ledger.sort(&watch, &seen).map_err(|e| self.wrong(&e))?;
+        let mut ids: Vec<i64> = seen.iter().flat_map(|seen| seen.ids.iter().copied()).collect();
+        ids.sort_unstable();
+        let within = |lo, hi| ids.partition_point(|&id| id <= hi) - ids.partition_point(|&id| id < lo);
+        if sighting.found.len() > self.limit || ranges.iter().any(|&(lo, hi)| within(lo, hi) >= self.limit) {
+            return Ok(None);
+        }
+        groups.iter_mut().for_each(|group| keep(group, |id| sighting.still_open.binary_search(&id).is_err()));
+        groups.retain(|group| !group.ids.is_empty());
+        Ok(Some(AtOnce { witnesses, watched: Some((sighting, seen)), groups, took }))
     }
 
     /// Looks at rows that were counted, whether they are still the same ones; at all of them if the first ones call for
@@ -288,7 +352,8 @@ impl Tracked {
             Arc::make_mut(&mut self.ledger).observe(evidence);
             return Ok(Judgement::InPlace);
         }
-        let seen = witnesses(session, &self.source, &self.ledger.all_witnesses()).await?;
+        let all = self.ledger.all_witnesses();
+        let seen = if all.is_empty() { BTreeMap::new() } else { witnesses(session, &self.source, &all).await? };
         Ok(Arc::make_mut(&mut self.ledger).judge(evidence, &seen, at))
     }
 
@@ -319,6 +384,39 @@ impl Tracked {
             self.limit = (self.limit * 2).min(super::MAX_LIMIT);
         }
     }
+}
+
+/// Leaves only some of the rows of a group that is not to be counted, or of which only the ids and times are asked.
+fn keep(group: &mut Group, is_kept: impl Fn(i64) -> bool) {
+    let kept: Vec<bool> = group.ids.iter().map(|&id| is_kept(id)).collect();
+    let mut is_kept = kept.iter();
+    group.ids.retain(|_| *is_kept.next().unwrap_or(&true));
+    let mut is_kept = kept.iter();
+    group.ats.retain(|_| *is_kept.next().unwrap_or(&true));
+}
+
+/// Takes the rows under some ids out of the known ones.
+fn part_witnesses(mut groups: Vec<Group>, ids: &[i64]) -> Result<(BTreeMap<i64, Mark>, Vec<Group>), ApplyError> {
+    let mut witnesses = BTreeMap::new();
+    for group in groups.iter_mut().filter(|group| group.known) {
+        let labels = checksum(group.set.iter().chain(&group.by));
+        for (&id, &at) in group.ids.iter().zip(&group.ats).filter(|(id, _)| ids.contains(id)) {
+            if witnesses.insert(id, Mark::of(at, labels)).is_some() {
+                return Err(ApplyError::Duplicate(id));
+            }
+        }
+        keep(group, |id| !ids.contains(&id));
+    }
+    groups.retain(|group| !group.ids.is_empty());
+    Ok((witnesses, groups))
+}
+
+/// The ids of a group up to `high` as a look at them would have found them. All that are open have the time of the oldest:
+/// no other is asked of rows with the same labels.
+fn as_seen(group: &Group, high: Option<i64>) -> Seen {
+    let ids: Vec<i64> = group.ids.iter().copied().filter(|&id| Some(id) <= high).collect();
+    let since = group.oldest.iter().map(|&oldest| vec![oldest; ids.len()]).collect();
+    Seen { done: group.done, open: group.open.clone(), ids, known: group.known, since }
 }
 
 /// Counted rows that are looked at; one that cannot be read is as good as gone.

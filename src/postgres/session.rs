@@ -18,8 +18,8 @@ use crate::ledger::decimal::Decimal;
 use crate::ledger::frontier::{Range, ReadPlan};
 use crate::ledger::identity::{Evidence, Mark, Stamp};
 use crate::ledger::{ApplyError, Group, Seen, cut};
-use crate::source::Source;
 use crate::source::exemplar::Rows;
+use crate::source::{Source, Sum};
 use crate::sql::{self, Columns};
 
 /// A parameter of a statement with its type.
@@ -457,8 +457,9 @@ impl Session {
     pub async fn answer(&self, source: &Source, columns: &Columns, plan: &ReadPlan) -> Result<Vec<Group>, Failure> {
         let (lo, hi, until) = arrays(&plan.ranges);
         let statement = sql::poll(source, columns, plan);
-        let parameters: [Parameter<'_>; 3] =
-            [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY), (&until, Type::FLOAT8_ARRAY)];
+        let mut parameters: Vec<Parameter<'_>> =
+            vec![(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY), (&until, Type::FLOAT8_ARRAY)];
+        parameters.extend((!plan.masks.is_empty()).then_some((&plan.masks as _, Type::BYTEA_ARRAY)));
         // An unnamed statement with given types: prepared ones break behind a pooler in transaction mode.
         let query = self.client.query_typed(&statement, &parameters);
         let rows = self.deadline(query).await.map_err(|failure| in_file(source, None, failure))?;
@@ -592,13 +593,16 @@ fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
     let at = set.len();
     let by = set.split_off(source.labels.len());
     let open = source.open_labels().into_iter().map(|label| source.label_of(label, &set, &by).to_owned()).collect();
-    let sums: Vec<String> = row.try_get(at + 6).map_err(wrong)?;
-    let sums: Option<Vec<Decimal>> = sums.iter().map(|sum| Decimal::parse(sum)).collect();
+    let (whole, sums): (Vec<i64>, Vec<String>) =
+        (row.try_get(at + 6).map_err(wrong)?, row.try_get(at + 7).map_err(wrong)?);
+    let (mut whole, mut sums) = (whole.iter().map(i64::to_string), sums.into_iter());
+    let sum = |sum: &Sum| if sql::is_int4(&source.values[sum.value]) { whole.next() } else { sums.next() };
+    let sums: Option<Vec<Decimal>> = source.sums.iter().map(sum).map(|sum| Decimal::parse(&sum?)).collect();
     let ids: Vec<i64> = row.try_get(at + 2).map_err(wrong)?;
     let ats: Vec<Option<f64>> = row.try_get(at + 3).map_err(wrong)?;
     let done: bool = row.try_get(at).map_err(wrong)?;
     let newest: Option<f64> = row.try_get(at + 4).map_err(wrong)?;
-    let rows = if done { rows(source, row, at + 9, &ids, &ats).map_err(wrong)? } else { Rows::default() };
+    let rows = if done { rows(source, row, at + 10, &ids, &ats).map_err(wrong)? } else { Rows::default() };
     let group = Group {
         values: source.native_values(&rows),
         exemplars: source.exemplars(&rows, newest.unwrap_or(f64::NEG_INFINITY)),
@@ -612,8 +616,8 @@ fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
         newest,
         counts: numbers(at + 5)?,
         sums: sums.ok_or_else(|| Failure::new(Reason::Decode, format!("{}: a sum is no decimal", source.name)))?,
-        rejected: numbers(at + 7)?,
-        oldest: row.try_get(at + 8).map_err(wrong)?,
+        rejected: numbers(at + 8)?,
+        oldest: row.try_get(at + 9).map_err(wrong)?,
     };
     let fits = group.counts.len() == source.counts.len()
         && group.sums.len() == source.sums.len()

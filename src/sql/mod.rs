@@ -12,6 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::ledger::MAX_LABEL_BYTES;
 use crate::ledger::frontier::{Range, ReadPlan};
 use crate::source::{Count, Source, Sum, Value};
+pub use value::is_int4;
 use value::{bounded, number, parsed, rejection};
 
 /// White space that is trimmed from numbers that came as strings, and from labels by [`Source::label`] too.
@@ -121,7 +122,8 @@ const NONE_END: &str = "\n) AS execution LIMIT 0) AS execution ON true";
 
 /// The statement of a poll: one pass over the rows of the ranges `$1` to `$2` (arrays of `bigint`, inclusive, at most
 /// so many rows of each) gives every measure, grouped by labels, by whether the rows are done, and by whether they have
-/// been counted before: those that finished by `$3` (seconds since the epoch) of their range, where there is such a time.
+/// been counted before: those that finished by `$3` (seconds since the epoch) of their range, where there is such a time,
+/// and all if it is infinite. Of a range with a mask in `$4`, only the rows of its bits.
 ///
 /// The SELECT stands inside a LATERAL with ORDER BY and LIMIT, so that the only sensible plan is the one wanted, whatever
 /// the statistics say: for each range, a descent into the primary key. Each `OFFSET 0` keeps what is below from being
@@ -141,10 +143,12 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
             .to_owned(),
     );
     outer.push(array("int8", "counts", source.counts.iter().map(|c| count(source, c)).collect()));
+    let (small, large): (Vec<&Sum>, Vec<&Sum>) = source.sums.iter().partition(|sum| is_int4(&source.values[sum.value]));
+    outer.push(array("int8", "whole", small.iter().map(|s| exact_sum(source, s, columns)).collect()));
     outer.push(array(
         "text",
         "sums",
-        source.sums.iter().map(|s| format!("({})::text", exact_sum(source, s, columns))).collect(),
+        large.iter().map(|s| format!("({})::text", exact_sum(source, s, columns))).collect(),
     ));
     outer.push(array("int8", "rejected", values(&|v| rejection(v, columns))));
     let oldest =
@@ -161,8 +165,8 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
     middle.extend(source.values.iter().filter(|v| parsed(v, columns).is_some()).map(|v| number(v, columns)));
     middle.extend(values(&|v| format!("{} AS {}", bounded(v, &number(v, columns), "done"), valid(v))));
 
-    let before = "(range.until IS NOT NULL AND execution.done IS TRUE \
-                  AND (extract(epoch FROM execution.at) > range.until) IS NOT TRUE)";
+    let before = "(range.until IS NOT NULL AND (range.until = 'infinity' OR execution.done IS TRUE \
+                  AND (extract(epoch FROM execution.at) > range.until) IS NOT TRUE))";
     let before = plan.ranges.iter().any(|range| range.2.is_some()).then(|| before.to_owned());
     let known: Vec<String> = before.into_iter().chain(left_out(source)).collect();
     let known = if known.is_empty() { "false".to_owned() } else { known.join(" OR ") };
@@ -181,12 +185,16 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
     let as_number = |v: &Value| Some(format!("{} AS {}", parsed(v, columns)?, number(v, columns)));
     inner.extend(source.values.iter().filter_map(as_number));
 
+    let [ranges, parts] = if plan.masks.is_empty() { RANGES } else { MASKED_RANGES };
+    // The planner takes `<> 0` for true of nearly all rows, and plans as if there were no masks.
+    let is_meant = " AND (range.mask IS NULL OR get_bit(range.mask, (execution.id - range.lo)::int4) <> 0)";
+    let masked = if plan.masks.is_empty() { "" } else { is_meant };
     let list = |items: &[String], indent: &str| items.join(&format!(",\n{indent}"));
     format!(
         "SELECT\n  {outer}\nFROM (\n  SELECT\n    {middle}\n  FROM (\n    SELECT\n      {inner}\n    \
-         FROM unnest($1::int8[], $2::int8[], $3::float8[]) AS range (lo, hi, until)\n    \
+         FROM unnest({ranges}) AS range ({parts})\n    \
          CROSS JOIN LATERAL (\n      SELECT * FROM (\n{sql}\n      ) AS execution\n      \
-         WHERE execution.id BETWEEN range.lo AND range.hi\n      ORDER BY execution.id\n      LIMIT {limit}\n    \
+         WHERE execution.id BETWEEN range.lo AND range.hi{masked}\n      ORDER BY execution.id\n      LIMIT {limit}\n    \
          ) AS execution\n    OFFSET 0\n  ) AS execution\n  OFFSET 0\n) AS execution\n\
          GROUP BY {keys}",
         limit = plan.limit,
@@ -197,6 +205,10 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
         keys = keys().collect::<Vec<_>>().join(", "),
     )
 }
+
+/// The ranges of [`poll`]: parameters and names.
+const RANGES: [&str; 2] = ["$1::int8[], $2::int8[], $3::float8[]", "lo, hi, until"];
+const MASKED_RANGES: [&str; 2] = ["$1::int8[], $2::int8[], $3::float8[], $4::bytea[]", "lo, hi, until, mask"];
 
 /// That a row is left out by the source's own choice.
 fn left_out(source: &Source) -> Option<String> {
@@ -300,14 +312,15 @@ pub fn poll_filled_in(source: &Source, columns: &Columns, plan: &ReadPlan) -> St
         format!("'{{{}}}'::{kind}[]", items.join(","))
     };
     let until = |range: &Range| range.2.map_or("NULL".to_owned(), |until| format!("{until:?}"));
-    let filled = format!(
-        "unnest({}, {}, {})",
-        list("int8", &|r| r.0.to_string()),
-        list("int8", &|r| r.1.to_string()),
-        list("float8", &until)
-    );
+    let mut filled =
+        vec![list("int8", &|r| r.0.to_string()), list("int8", &|r| r.1.to_string()), list("float8", &until)];
+    let hex = |mask: &Vec<u8>| mask.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mask = |mask: &Option<Vec<u8>>| mask.as_ref().map_or("NULL".to_owned(), |m| format!("'\\x{}'", hex(m)));
+    let masks: Vec<String> = plan.masks.iter().map(mask).collect();
+    filled.extend((!masks.is_empty()).then(|| format!("ARRAY[{}]::bytea[]", masks.join(", "))));
     // Only the composed part has parameters; a '$1' in the user's SELECT stays what it is.
-    poll(source, columns, plan).replacen("unnest($1::int8[], $2::int8[], $3::float8[])", &filled, 1)
+    let ranges = if masks.is_empty() { RANGES } else { MASKED_RANGES };
+    poll(source, columns, plan).replacen(ranges[0], &filled.join(", "), 1)
 }
 
 fn array(kind: &str, name: &str, items: Vec<String>) -> String {
