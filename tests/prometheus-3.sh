@@ -21,6 +21,7 @@ fail() {
 fetch() {
     command -v apt-get >/dev/null || fail 'apt-get is missing; it fetches Prometheus 3'
     [ -e "$keyring" ] || fail "there is no $keyring, with which the package is verified"
+    # shellcheck disable=SC2016 # apt-get expands it
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep '/debian/*$' | head -n 1)
     [ -n "$mirror" ] || fail 'apt knows no mirror of Debian'
     printf 'prometheus-3: fetching Prometheus of Debian %s into .tools/prometheus-3\n' "$suite" >&2
@@ -53,4 +54,4 @@ if [ $# -gt 0 ]; then
 fi
 cargo test --locked --test integration -- prometheus_3:: births:: alerting:: protobuf:: formats::
 tests/alerts/run.sh documents >/dev/null # makes the environment
-.tools/alerts-venv/bin/python -B tests/alerts/modes.py
+.tools/checks-venv/bin/python -B tests/alerts/modes.py

@@ -33,28 +33,7 @@ FROM pg_stat_activity
 WHERE usename = :'role' AND pid <> pg_backend_pid() AND pg_has_role(usesysid, 'MEMBER')
 \gset
 
-SELECT format('REVOKE ALL ON %s %I.%I FROM %I',
-         CASE WHEN c.relkind = 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, n.nspname, c.relname, :'role')
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-  AND (EXISTS (SELECT FROM aclexplode(c.relacl) a
-               WHERE a.grantee = (SELECT oid FROM pg_roles WHERE rolname = :'role'))
-       OR EXISTS (SELECT FROM pg_attribute t, aclexplode(t.attacl) a
-                  WHERE t.attrelid = c.oid
-                    AND a.grantee = (SELECT oid FROM pg_roles WHERE rolname = :'role')))
-\gexec
-SELECT format('REVOKE ALL ON SCHEMA %I FROM %I', n.nspname, :'role')
-FROM pg_namespace n
-WHERE EXISTS (SELECT FROM aclexplode(n.nspacl) a
-              WHERE a.grantee = (SELECT oid FROM pg_roles WHERE rolname = :'role'))
-\gexec
-SELECT format('REVOKE ALL ON ROUTINE %s FROM %I', p.oid::regprocedure, :'role')
-FROM pg_proc p
-WHERE EXISTS (SELECT FROM aclexplode(p.proacl) a
-              WHERE a.grantee = (SELECT oid FROM pg_roles WHERE rolname = :'role'))
-\gexec
-REVOKE ALL ON DATABASE :"DBNAME" FROM :"role";
+\ir revoke.sql
 ALTER ROLE :"role" IN DATABASE :"DBNAME" RESET ALL;
 
 \if :drop

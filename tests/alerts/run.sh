@@ -3,57 +3,16 @@
 # is missing on a Debian machine is installed, or named. `run.sh NAME…` runs only the parts that are named.
 set -uo pipefail
 
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
-tools=$root/.tools
-venv=$tools/alerts-venv
-cd "$root" || exit 1
-
-passed=0
-failed=0
-
-# check NAME COMMAND…: one line, and the output only when it fails.
-check() {
-    local name=$1 output
-    shift
-    if output=$("$@" 2>&1); then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-        # shellcheck disable=SC2001 # every line, which ${//} cannot anchor
-        sed 's/^/      /' <<<"$output"
-    fi
-}
-
-# need COMMAND PACKAGE: installs a Debian package when we may.
-need() {
-    command -v "$1" >/dev/null && return
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "installing $2, for $1"
-        apt-get install -qq -y --no-install-recommends "$2" >/dev/null && return
-    fi
-    echo "$1 is missing: install $2 (Debian package)" >&2
-    exit 1
-}
+cd "$(dirname "$0")/../.." || exit 1
+here=tests/alerts
+venv=.tools/checks-venv
+python=$PWD/$venv/bin/python
+. tests/checks.sh
 
 need promtool prometheus
 need amtool prometheus-alertmanager
 need shellcheck shellcheck
-need python3 python3-venv
-if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
-    echo "making a Python environment in ${venv#"$root"/}"
-    rm -rf "$venv"
-    if ! { python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"; }; then
-        echo "could not make it: python3-venv and a package index are needed" >&2
-        exit 1
-    fi
-    cp "$here/requirements.txt" "$venv/requirements.txt"
-fi
-python=$venv/bin/python
-# No __pycache__ in the checkout.
-export PYTHONDONTWRITEBYTECODE=1
+environment tests/requirements.txt $venv
 
 rules() {
     check "rules are valid and free of lint" promtool check rules --lint=all --lint-fatal alerts/*.rules.yml
@@ -100,8 +59,7 @@ routes() {
 documents() {
     check "rules keep the house rules, and every alert is tested" "$python" "$here/rules_check.py"
     check "runbooks: sections, PromQL, metrics, links" "$python" "$here/runbooks_check.py"
-    check "runbooks: the SQL runs on the platform's schema" "$here/runbooks_sql.sh"
-    check "shellcheck" shellcheck "$here"/*.sh
+    check "shellcheck" shellcheck -x "$here"/*.sh tests/*.sh
     check "yamllint" "$venv/bin/yamllint" --strict -c "$here/yamllint.yml" alerts/*.yml "$here"/rules
 }
 
@@ -114,5 +72,4 @@ for part in "${parts[@]}"; do
     esac
 done
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+summary

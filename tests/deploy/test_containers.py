@@ -225,12 +225,12 @@ def test_compose_grafana_finds_what_is_provisioned():
 
 
 def test_compose_role_script(postgres, database):
-    """With the path at which the container has role.sql replaced by the one here."""
+    """With the path at which the container has deploy/postgres replaced by the one here."""
     text = (DEPLOY / "compose/create-role.sh").read_text()
-    mounted = [v for v in compose()["services"]["postgres"]["volumes"] if "role.sql" in v][0].split(":")[1]
+    mounted = [v for v in compose()["services"]["postgres"]["volumes"] if v.startswith("./postgres:")][0].split(":")[1]
     assert mounted in text
     done = subprocess.run(
-        ["bash", "-c", text.replace(mounted, str(DEPLOY / "postgres/role.sql"))],
+        ["bash", "-c", text.replace(mounted, str(DEPLOY / "postgres"))],
         env=postgres.env(database, POSTGRES_USER="postgres", POSTGRES_DB=database, EXPORTER_PASSWORD="it's; a \"secret\""),
         capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
     )

@@ -135,6 +135,23 @@ impl Exporter {
         }
     }
 
+    /// GETs `path` until `condition` holds, returns the response for which it did.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub async fn wait_for_page(&self, path: &str, what: &str, condition: impl Fn(&Response) -> bool) -> Response {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let response = self.get(path).await;
+            if condition(&response) {
+                return response;
+            }
+            let text = || format!("{}\nlog:\n{}", response.text(), self.log_tail());
+            assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {path} with {what}\n{}", text());
+            tokio::time::sleep(SCRAPE_TICK).await;
+        }
+    }
+
     /// Scrapes until `count` more polls than now have succeeded or failed.
     pub async fn wait_polls(&self, count: u32) -> Metrics {
         let polls = |metrics: &Metrics| metrics.sum("rsolv_exporter_polls_total", &[]);

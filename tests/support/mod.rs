@@ -13,6 +13,7 @@
 
 pub mod alertmanager;
 pub mod attack;
+pub mod browser;
 pub mod certificates;
 pub mod cluster;
 pub mod coherence;

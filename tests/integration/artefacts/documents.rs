@@ -37,24 +37,6 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_first_page_run_as_they_are_printed() {
-    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
-    db.batch(blocks(DEFINITIONS, "sql")[0]).await;
-    let lines = blocks(README, "sh").into_iter().flat_map(str::lines);
-    // `make demo`, the role and serving have tests of their own.
-    let is_run = |line: &&str| {
-        let second = line.split(' ').nth(1).unwrap_or_default();
-        line.starts_with("mkdir") || (line.starts_with("rsolv-exporter ") && !second.starts_with("--"))
-    };
-    let lines: Vec<&str> = lines.filter(is_run).collect();
-    assert!(lines.len() >= 6, "{lines:#?}");
-    for line in lines {
-        let output = shell(line, folder.path(), &db.url()).await;
-        assert!(output.status.success(), "{line}\n{}", said(&output));
-    }
-}
-
-#[tokio::test]
 async fn prometheus_takes_the_configuration_and_the_alert_of_the_first_page() {
     let (folder, blocks) = (tempfile::tempdir().unwrap(), blocks(README, "yaml"));
     assert_eq!(blocks.len(), 2);

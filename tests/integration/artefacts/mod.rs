@@ -2,6 +2,7 @@
 //! harness that all tests stand on.
 
 mod alerting;
+mod commands;
 mod demo;
 mod documents;
 mod metrics_document;

@@ -4,4 +4,5 @@ mod attacks;
 mod load;
 mod protection;
 mod serving;
+mod status_layout;
 mod status_page;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::protection::{Files, users};
+use crate::support::browser;
 use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::execution::{Mitigation, Validation};
@@ -248,28 +249,9 @@ async fn a_browser_says_within_one_refresh_that_the_exporter_is_gone() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let profile = tempfile::tempdir().unwrap();
-    let mut browser = tokio::process::Command::new("chromium");
-    browser.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]);
-    browser.args(["--disable-component-update", "--disable-sync", "--disable-quic", "--dump-dom"]);
-    browser.arg(format!("--user-data-dir={}", profile.path().display()));
-    // Time passes as fast as nothing happens.
-    browser.args(["--virtual-time-budget=20000", &format!("http://{address}/")]).stderr(std::process::Stdio::null());
-    let browser = tokio::spawn(async move { browser.kill_on_drop(true).output().await });
-    loop {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut request = [0; 4096];
-        // Browsers also open connections that they may not need.
-        let asked =
-            tokio::time::timeout(Duration::from_secs(1), tokio::io::AsyncReadExt::read(&mut stream, &mut request));
-        if matches!(asked.await, Ok(Ok(1..))) {
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                page.len()
-            );
-            tokio::io::AsyncWriteExt::write_all(&mut stream, (head + &page).as_bytes()).await.unwrap();
-            break;
-        }
-    }
+    let mut browser = browser::command(&profile, &["--dump-dom"], &format!("http://{address}/"));
+    let browser = tokio::spawn(async move { browser.output().await });
+    browser::answer(&listener, |_| page.clone()).await;
     drop(listener);
     let output = browser.await.unwrap().expect("chromium can be run; tests/setup.sh browser installs it");
     let shown = String::from_utf8_lossy(&output.stdout);

@@ -6,6 +6,5 @@ mod exported;
 mod exporter;
 mod panels;
 mod quiet;
-mod runbooks;
 mod scaled;
 mod stack;
