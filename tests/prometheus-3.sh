@@ -54,3 +54,4 @@ fi
 cargo test --locked --test integration -- prometheus_3:: births:: alerting:: web_protobuf:: web_formats::
 tests/alerts/run.sh documents >/dev/null # makes the environment
 .tools/alerts-venv/bin/python -B tests/alerts/modes.py
+tests/dashboards/run.sh
