@@ -55,3 +55,4 @@ fi
 cargo test --locked --test integration -- prometheus_3:: births:: alerting:: protobuf:: formats::
 tests/alerts/run.sh documents >/dev/null # makes the environment
 .tools/checks-venv/bin/python -B tests/alerts/modes.py
+tests/dashboards/run.sh

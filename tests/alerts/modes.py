@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""The tests of the rules once more, with histograms in the other forms that Prometheus 3 stores.
+"""The tests of the rules once more, with histograms in the other forms that Prometheus stores.
 
-Each histogram of tests/alerts/rules becomes one native histogram with custom bounds, as convert_classic_histograms_to_nhcb
-makes it: alone, and beside the classic series. What promtool says must be what it says of the classic series alone, to the
-letter, numbers and all. (Some cases end differently than expected there: a window of Prometheus 3 leaves out the sample at
+Each histogram of tests/alerts/rules becomes a native one: with the same bounds, as convert_classic_histograms_to_nhcb makes
+it, and with exponential ones, as the exporter serves it; each alone, and beside the classic series. What promtool says must
+be what it says of the classic series alone, to the letter, numbers and all: values of a classic bucket are taken to be in
+its middle, so that they share no exponential bucket with a bound that a rule asks for. (Some cases end differently than expected there: a window of Prometheus 3 leaves out the sample at
 its beginning, and those cases have samples at the very edges.) Needs promtool 3, so it belongs to tests/prometheus-3.sh.
 """
 
 import difflib
+import itertools
+import math
 import pathlib
 import re
 import subprocess
@@ -40,7 +43,29 @@ def expanded(values):
     return out
 
 
-def native(parts):
+def custom(bounds, each):
+    """The buckets of a native histogram with these bounds, in promtool's notation."""
+    # Without any bucket there is only the infinite one.
+    values = f"custom_values:[{' '.join(f'{float(b):g}' for b in bounds)}] " if bounds else ""
+    return f"schema:-53 {values}buckets:[{' '.join(f'{n:g}' for n in each)}]"
+
+
+def exponential(bounds, each):
+    """Those of one whose bounds are an eighth of a power of two apart."""
+    upper = [*map(float, bounds), None]
+    zero, counts = 0, {}
+    for low, high, count in zip([0, *upper], upper, each):
+        if high == 0:
+            zero = count
+        elif count:
+            middle = 2 * low or 1 if high is None else high / 2 if low == 0 else math.sqrt(low * high)
+            counts[math.ceil(math.log2(middle) * 8)] = count
+    first = min(counts, default=0)
+    dense = " ".join(f"{counts.get(index, 0):g}" for index in range(first, max(counts, default=first) + 1))
+    return f"schema:3 z_bucket:{zero:g} z_bucket_w:1e-100 offset:{first} buckets:[{dense}]"
+
+
+def native(form, parts):
     """The values of one native histogram from those of its classic series, by `sum`, `count` and bound."""
     parts.setdefault("sum", parts["count"])
     bounds = sorted((bound for bound in parts if bound not in ("sum", "count", "+Inf")), key=float)
@@ -53,14 +78,13 @@ def native(parts):
         cumulative = [now[bound] for bound in bounds] + [now["count"]]
         each = [now - before for before, now in zip([0, *cumulative], cumulative)]
         assert min(each) >= 0, f"not cumulative: {now}"
-        # Without any bucket there is only the infinite one.
-        custom = f"custom_values:[{' '.join(f'{float(b):g}' for b in bounds)}] " if bounds else ""
-        out.append(f"{{{{schema:-53 sum:{now['sum']:g} count:{now['count']:g} {custom}buckets:[{' '.join(f'{n:g}' for n in each)}]}}}}")
+        out.append(f"{{{{sum:{now['sum']:g} count:{now['count']:g} {form(bounds, each)}}}}}")
     assert len(parts["sum"]) == len(parts["count"]), "sum and count differ in length"
-    return " ".join(out)
+    return " ".join(value if times == 1 else f"{value}x{times - 1}" for value, times in
+                    ((value, len(list(same))) for value, same in itertools.groupby(out)))
 
 
-def converted(test, beside):
+def converted(form, test, beside):
     histograms, series = {}, []
     for one in test["input_series"]:
         # A native histogram tells nothing of a bound that is missing: rules interpolate between those that it has.
@@ -72,7 +96,7 @@ def converted(test, beside):
             histograms.setdefault(f"{name}{{{labels}}}", {})[part] = expanded(str(one["values"]))
         if beside or not match:
             series.append(one)
-    series += [{"series": name, "values": native(parts)} for name, parts in histograms.items()]
+    series += [{"series": name, "values": native(form, parts)} for name, parts in histograms.items()]
     return {**test, "input_series": series}, len(histograms)
 
 
@@ -94,8 +118,9 @@ def main():
     for file in sorted(RULES.glob(f"{sys.argv[1] if sys.argv[1:] else '*'}.test.yml")):
         whole = yaml.safe_load(file.read_text())
         expected = None
-        for mode in ("converted", "beside"):
-            tests = [converted(test, mode == "beside") for test in whole["tests"]]
+        for form, beside in itertools.product((custom, exponential), (False, True)):
+            mode = f"{form.__name__} {'beside classic' if beside else 'alone'}"
+            tests = [converted(form, test, beside) for test in whole["tests"]]
             if not any(count for _, count in tests):
                 continue
             total += 1

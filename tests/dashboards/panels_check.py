@@ -3,6 +3,9 @@
 Each expression has to return data; the numbers of the executions dashboard have to be the truth about the made-up
 executions, whatever the variables are set to. `--draw` paints what the panels would show into .tools/pictures.
 
+All of it with classic histograms, with native ones beside them, and with native ones alone; with Prometheus 3 also with those
+that it makes of classic ones.
+
     panels_check.py --live URL VARIABLE=VALUE…
 
 runs them, with the variables set to everything and to these values, against a Prometheus that scrapes a live exporter
@@ -11,8 +14,10 @@ every second, where times are a sixtieth of the usual ones. What the panels show
 
 import json
 import math
+import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +27,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import native
 import synthetic
 from synthetic import END, SCRAPE, START
 
@@ -51,35 +57,78 @@ class Prometheus:
             raise SystemExit(f"{parameters}: {error.read().decode()}") from error
 
 
-class MadeUp(Prometheus):
-    """A Prometheus that scrapes nothing and holds the made-up samples."""
+class Server(Prometheus):
+    """A Prometheus of our own that scrapes nothing, on the data in a folder."""
 
-    def __init__(self, work):
-        for begin in range(START, END, DAY // 4):
-            # promtool reads a file once for every two hours of samples: small files, or it takes minutes.
-            text = work / "samples"
-            text.write_text("".join(synthetic.openmetrics(begin, min(begin + DAY // 4, END))))
-            subprocess.run(["promtool", "tsdb", "create-blocks-from", "openmetrics", "-q", text, work / "data"], check=True)
-        (work / "prometheus.yml").write_text("")
+    def __init__(self, folder):
+        folder.mkdir(exist_ok=True)
+        (folder / "prometheus.yml").write_text("")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             super().__init__(f"http://127.0.0.1:{free.getsockname()[1]}", SCRAPE, 1)
-        self.log = open(work / "log", "w")
+        self.data = folder / "data"
+        self.log = open(folder / "log", "w")
         self.process = subprocess.Popen(
-            ["prometheus", f"--config.file={work}/prometheus.yml", f"--storage.tsdb.path={work}/data",
-             "--storage.tsdb.retention.time=100y", f"--web.listen-address={self.url[7:]}"], stdout=self.log, stderr=self.log)
+            ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={self.data}",
+             "--storage.tsdb.retention.time=100y", f"--web.listen-address={self.url[7:]}", "--web.enable-admin-api",
+             "--web.enable-remote-write-receiver", "--enable-feature=native-histograms"], stdout=self.log, stderr=self.log)
         for _ in range(200):
             try:
                 urllib.request.urlopen(f"{self.url}/-/ready")
                 return
             except OSError:
                 time.sleep(0.1)
-        raise SystemExit((work / "log").read_text())
+        raise SystemExit((folder / "log").read_text())
 
-    def stop(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.process.terminate()
         self.process.wait()
         self.log.close()
+
+    def ask(self, path, **parameters):
+        """Something of the API that is changed by it."""
+        url = f"{self.url}/api/v1/admin/tsdb/{path}?{urllib.parse.urlencode(parameters)}"
+        return urllib.request.urlopen(urllib.request.Request(url, method="POST")).read()
+
+
+def classic_blocks(data):
+    for begin in range(START, END, DAY // 4):
+        # promtool reads a file once for every two hours of samples: small files, or it takes minutes.
+        text = data.parent / "samples"
+        text.write_text("".join(synthetic.openmetrics(begin, min(begin + DAY // 4, END))))
+        subprocess.run(["promtool", "tsdb", "create-blocks-from", "openmetrics", "-q", text, data], check=True)
+
+
+def native_blocks(folder, form, data):
+    """Puts the histograms, as native ones, beside what is in `data`."""
+    with Server(folder) as receiver:
+        native.write(receiver.url, form)
+        snapshot = json.loads(receiver.ask("snapshot"))["data"]["name"]
+        for block in (receiver.data / "snapshots" / snapshot).iterdir():
+            shutil.copytree(block, data / block.name, copy_function=os.link)
+
+
+def modes(work):
+    """(what histograms there are, a Prometheus that has them), one after the other."""
+    classic = work / "classic" / "data"
+    classic.mkdir(parents=True)
+    classic_blocks(classic)
+    newest = re.search(r"version (\d+)", subprocess.run(["prometheus", "--version"], capture_output=True, text=True, check=True).stdout)
+    # The other form came with Prometheus 3.
+    forms = native.FORMS if int(newest[1]) >= 3 else native.FORMS[:1]
+    for form in forms:
+        shutil.copytree(classic, work / form / "data", copy_function=os.link)
+        native_blocks(work / f"{form}-receiver", form, work / form / "data")
+    with Server(work / "classic") as prometheus:
+        yield "classic", prometheus
+    for form in forms:
+        with Server(work / form) as prometheus:
+            yield f"{form} beside classic", prometheus
+            prometheus.ask("delete_series", **{"match[]": '{__name__=~"rsolv_.+_(milliseconds|value)_(bucket|sum|count)"}'})
+            yield f"{form} alone", prometheus
 
 
 def regex(values):
@@ -180,12 +229,20 @@ def executions_are_true(prometheus, variables, select, what, end=END, seconds=DA
     same("Validation Success Rate", "success rate", 1 - len(bad) / len(validations), 0.005)
     same("Trust Score Gauge", "average trust score", sum(scores) / len(scores), 0.3)
 
+    # The bounds of native histograms are not ours: values in the bucket that one of ours is in may be on either side.
+    exponential = what.startswith("exponential alone")
+
+    def unsure(numbers, bound):
+        same = bound not in (0, math.inf) and native.index(bound)
+        return sum(native.index(number) == same for number in numbers if number) if exponential and same else 0
+
     for title, bounds, numbers in (("Validation Duration Histogram", synthetic.VALIDATION_BOUNDS + [math.inf], [e[5] for e in validations]),
                                    ("Trust Score Distribution", synthetic.TRUST_BOUNDS, scores)):
         bars = [points[-1][1] for _, points in shown(title)]
-        lower = [-math.inf, *bounds[:-1]]
-        true = [sum(low < number <= high for number in numbers) for low, high in zip(lower, bounds)]
-        expect(bars == true, f"{what}: {title} is {bars}, not {true}")
+        expect(len(bars) == len(bounds) and all(bar >= 0 for bar in bars), f"{what}: {title} is {bars}")
+        for upto, bound in enumerate(bounds, 1):
+            true = sum(number <= bound for number in numbers)
+            expect(abs(sum(bars[:upto]) - true) <= unsure(numbers, bound), f"{what}: {title} is {bars}, not {true} up to {bound}")
 
     for title, column in (("Language Breakdown", 1), ("Framework Breakdown", 2)):
         slices = {legend: points[-1][1] for legend, points in shown(title)}
@@ -211,6 +268,19 @@ def executions_are_true(prometheus, variables, select, what, end=END, seconds=DA
     if last_day:
         true = sum(e[5] for e in last_day) / len(last_day)
         expect(abs(durations["over a day"][-1][1] - true) < 0.01 * true, f"{what}: the average of a day is {durations['over a day'][-1]}, not {true}")
+        # It is in the bucket of the one that so many are within, or of one of its neighbours, as increase() counts parts.
+        ranked = sorted(e[5] for e in last_day)
+        rank = math.ceil(0.95 * len(ranked))
+        near = ranked[max(rank - 2, 0)], ranked[min(rank, len(ranked) - 1)]
+        if exponential:
+            least, most = (2 ** ((native.index(duration) - lower) / 8) for duration, lower in zip(near, (1, 0)))
+        else:
+            bounds = [0, *synthetic.VALIDATION_BOUNDS]
+            # There is no upper bound of the longest ones.
+            least = max(bound for bound in bounds if bound < near[0])
+            most = min([bound for bound in bounds if bound >= near[1]], default=bounds[-1])
+        found = durations["95% are within, over a day"][-1][1]
+        expect(least <= found <= most * 1.000001, f"{what}: 95% are within {found}, not within {least} to {most}")
     expect(len(durations["in one interval"]) <= len(validations), f"{what}: averages where nothing happened")
 
 
@@ -242,24 +312,28 @@ def main(draw):
     known = {"environment": ["production", "staging"], "language": ["go", "javascript", "python", "ruby"]}
     nodegoat, railsgoat, billing, new = [which[0] for which in synthetic.SETS["production"]]
     with tempfile.TemporaryDirectory() as work:
-        prometheus = MadeUp(pathlib.Path(work))
-        try:
+        for mode, prometheus in modes(pathlib.Path(work)):
             results = {}
             for name, dashboard in DASHBOARDS.items():
                 check_variables(prometheus, name, dashboard, everything, known)
                 results[name] = check_data(prometheus, name, dashboard, everything)
-            executions_are_true(prometheus, everything, lambda e: True, "production")
-            executions_are_true(prometheus, everything, lambda e: True, "last day", seconds=DAY)
-            executions_are_true(prometheus, everything, lambda e: True, "first day", end=START + DAY, seconds=DAY)
-            executions_are_true(prometheus, {**everything, "environment": "staging"}, lambda e: True, "staging")
-            executions_are_true(prometheus, {**everything, "repo": regex([billing])}, lambda e: e[1][0] == billing, "one repository")
-            executions_are_true(prometheus, {**everything, "repo": regex([nodegoat, new])}, lambda e: e[1][0] in (nodegoat, new), "two repositories")
-            executions_are_true(prometheus, {**everything, "language": "ruby", "framework": "rails"}, lambda e: e[1][0] == railsgoat, "one language")
+
+            def are_true(what, variables=None, select=lambda e: True, **when):
+                executions_are_true(prometheus, {**everything, **(variables or {})}, select, f"{mode}, {what}", **when)
+
+            are_true("production")
+            are_true("last day", seconds=DAY)
+            if mode != "classic":
+                # What the variables do to an expression is the same in all of them, and native histograms take long.
+                continue
+            are_true("first day", end=START + DAY, seconds=DAY)
+            are_true("staging", {"environment": "staging"})
+            are_true("one repository", {"repo": regex([billing])}, lambda e: e[1][0] == billing)
+            are_true("two repositories", {"repo": regex([nodegoat, new])}, lambda e: e[1][0] in (nodegoat, new))
+            are_true("one language", {"language": "ruby", "framework": "rails"}, lambda e: e[1][0] == railsgoat)
             if draw:
                 import pictures
                 pictures.draw(DASHBOARDS, results, ROOT / ".tools" / "pictures")
-        finally:
-            prometheus.stop()
     print("\n".join(problems))
     return bool(problems)
 

@@ -25,9 +25,18 @@ PANELS = {
     "Error Rate": "timeseries",
     "Executions in progress": "timeseries",
 }
+SUFFIXES = ("_total", "_sum", "_count", "_bucket")
 VARIABLES = {
-    "rsolv-executions": ["datasource", "environment", "repo", "language", "framework"],
+    "rsolv-executions": ["datasource", "environment", "repo", "language", "framework", "execution_url"],
     "rsolv-exporter": ["datasource", "environment"],
+}
+# Targets whose exemplars are shown: over time, and on an axis on which the value of an exemplar means something.
+EXEMPLARS = {
+    ("Recent Activity Timeline", "A"),
+    ("Recent Activity Timeline", "B"),
+    ("Average Validation Duration", "C"),
+    ("Tests Generated vs Passed", "A"),
+    ("Tests Generated vs Passed", "B"),
 }
 problems = []
 
@@ -67,6 +76,16 @@ def check_dashboard(name, dashboard):
             check_target(where, panel, target)
 
 
+def arguments(query, function):
+    """Where the arguments of each call of a function stand."""
+    for call in re.finditer(re.escape(f"{function}("), query):
+        end, depth = call.end(), 1
+        while depth:
+            depth += {"(": 1, ")": -1}.get(query[end], 0)
+            end += 1
+        yield range(call.end(), end)
+
+
 def check_target(where, panel, target):
     query = target["expr"]
     expect(target["datasource"]["uid"] == "${datasource}", f"{where} has a data source of its own")
@@ -74,8 +93,18 @@ def check_target(where, panel, target):
         expect('environment="$environment"' in selector, f"{where} mixes environments: {selector}")
     expect('le="' not in query, f"{where} selects one le by its text")
     # Sparse counters: whole events, from the replica that saw most. Only polls and CPU, which never stand still, have a rate.
-    for before in re.findall(r"(.{0,40})\bincrease\(", query):
-        expect(before.endswith("max without (instance, pod) ("), f"{where}: increase() outside of max without (instance, pod)")
+    # Native histograms have no largest one; what is asked of their sum does not change with the number of replicas.
+    largest = list(arguments(query, "max without (instance, pod) "))
+    for increase in re.finditer(r"\bincrease\((\w+)", query):
+        native = not increase[1].endswith(SUFFIXES) and query[:increase.start()].endswith("or on () sum (")
+        expect(native or any(increase.start() in argument for argument in largest),
+               f"{where}: increase() outside of max without (instance, pod)")
+    # Whichever form of a histogram Prometheus has.
+    for name, part in re.findall(r"(\w+_(?:milliseconds|value))_(sum|count|bucket)\{", query):
+        expect(re.search(rf"\bor (ignoring \(le\) |on \(\) )?(histogram_{part}|histogram_fraction|sum )[^{{]*\b{name}\{{", query),
+               f"{where}: nothing but classic series of {name}")
+    expect(target.get("exemplar", False) == ((panel["title"], target["refId"]) in EXEMPLARS), f"{where}, {target['refId']}: exemplars")
+    expect(not target.get("exemplar") or target["range"], f"{where}, {target['refId']}: exemplars at one instant")
     for metric in re.findall(r"\brate\((\w+)", query):
         expect(metric in ("rsolv_exporter_polls_total", "process_cpu_seconds_total"), f"{where}: rate() of {metric}")
     if panel["type"] == "timeseries" and panel["fieldConfig"]["defaults"]["custom"]["drawStyle"] == "bars":
@@ -93,6 +122,9 @@ def check_provisioning():
     # Grafana makes $__rate_interval from it: with another value the bars would overlap or leave gaps.
     expect(source["jsonData"]["timeInterval"] == prometheus["global"]["scrape_interval"], "provisioning: timeInterval is not the scrape interval")
     expect(providers["providers"][0]["options"]["path"].startswith("/"), "provisioning: path of the dashboards")
+    # An exemplar is one execution: {id="123"}. In a provisioning file a dollar is written twice.
+    link, = source["jsonData"]["exemplarTraceIdDestinations"]
+    expect(link["name"] == "id" and link["url"] == "$${execution_url}$${__value.raw}", "provisioning: exemplars link to no execution")
 
 
 def main():

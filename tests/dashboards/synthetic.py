@@ -94,19 +94,21 @@ def truth(environment, select=lambda event: True):
     return [event for event in EVENTS if event[0] == environment and select(event)]
 
 
+def history(environment):
+    """What every set but the new one had before."""
+    return [(environment, which, kind, 0, "completed", 20_000 + number, 3, 3, 80)
+            for which in SETS[environment] if which[0] not in BORN for number in range(HISTORY) for kind in ("validation", "mitigation")]
+
+
 class Totals:
     """Every counter of an environment as time goes on."""
 
     def __init__(self, environment):
         self.born = dict(all_series(environment))
         self.values = defaultdict(int)
-        for which in SETS[environment]:
-            if which[0] in BORN:
-                continue
-            for number in range(HISTORY):
-                for kind in ("validation", "mitigation"):
-                    for name, labels, by in increments((environment, which, kind, 0, "completed", 20_000 + number, 3, 3, 80)):
-                        self.values[name, labels] += by
+        for event in history(environment):
+            for name, labels, by in increments(event):
+                self.values[name, labels] += by
         self.events = iter(truth(environment))
         self.next = next(self.events, None)
         self.counted = Counter()

@@ -208,6 +208,7 @@ def test_compose_names_are_those_of_the_configuration():
         assert any(p.endswith(":" + port) for p in services[name]["ports"])
     folder, = [v.split(":")[1] for v in services["prometheus"]["volumes"] if v.startswith("../alerts:")]
     assert f"--config.file={folder}/prometheus.yml" in services["prometheus"]["command"]
+    assert "--enable-feature=exemplar-storage" in services["prometheus"]["command"]
     assert all((ROOT / "alerts").glob(pattern) for pattern in prometheus["rule_files"])
 
 

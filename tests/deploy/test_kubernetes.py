@@ -19,6 +19,7 @@ TEXT = None
 ALLOWED = {
     "PodMonitor": {
         "selector": {"matchLabels": {"*": TEXT}},
+        "scrapeClassicHistograms": TEXT,
         "podMetricsEndpoints": [{
             "port": TEXT, "path": TEXT, "interval": TEXT, "scrapeTimeout": TEXT,
             "relabelings": [{"targetLabel": TEXT, "replacement": TEXT}],
@@ -107,6 +108,11 @@ def test_environment_and_job_are_set_at_the_scrape(overlay):
     labels = {r["targetLabel"]: r["replacement"] for r in endpoint["relabelings"]}
     assert labels == {"job": "rsolv-exporter", "environment": overlay.removesuffix("-sidecar")}
     assert len(endpoint["relabelings"]) == 2
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_classic_histograms_stay_beside_native_ones(overlay):
+    assert only(build(overlay), "PodMonitor")["spec"]["scrapeClassicHistograms"] is True
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -407,7 +407,8 @@ async fn openmetrics(exporter: &Exporter) -> Vec<String> {
     let text = exporter.request("GET", "/metrics", &accept).await.text();
     text.lines()
         .filter(|line| line.starts_with("rsolv_") && !line.starts_with("rsolv_exporter"))
-        .map(Into::into)
+        // Exemplars are not saved.
+        .map(|line| line.split(" # ").next().unwrap_or(line).to_owned())
         .collect()
 }
 
