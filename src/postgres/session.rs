@@ -1,19 +1,19 @@
 //! A connection, and the one read-only transaction that a poll makes on it.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_postgres::types::{FromSql, ToSql, Type};
-use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::address::Server;
-use super::definition;
+use super::columns;
 use super::failure::{Failure, Reason};
 use super::identity::ServerId;
+use super::row::{Lossy, Row};
 use crate::ledger::decimal::Decimal;
 use crate::ledger::frontier::{Range, ReadPlan};
 use crate::ledger::identity::{Evidence, Mark, Stamp};
@@ -420,14 +420,14 @@ impl Session {
         self.prepared.get(&source.name).ok_or_else(missing)
     }
 
-    /// Makes sure of the columns of a source, whether its sequence can be read, and which tables it reads; inside
-    /// [`Session::part`].
-    pub async fn prepare(&mut self, source: &Source) -> Result<(), Failure> {
-        if self.prepared.contains_key(&source.name) {
-            return Ok(());
-        }
-        let columns = self.describe(source).await?;
-        definition::examine(self, source, &columns).await?.refusal()?;
+    /// True if the columns and tables of a source are known.
+    pub(super) fn is_prepared(&self, source: &Source) -> bool {
+        self.prepared.contains_key(&source.name)
+    }
+
+    /// Takes over the columns of a source, and finds out whether its sequence can be read, and which tables it reads;
+    /// inside [`Session::part`].
+    pub(super) async fn prepare(&mut self, source: &Source, columns: Columns) -> Result<(), Failure> {
         let sequence = match &source.sequence {
             Some(name) => self.may_read_sequence(name).await?,
             None => false,
@@ -447,7 +447,7 @@ impl Session {
         row.try_get(0).map_err(|e| Failure::of_query(&e))
     }
 
-    /// Reads a source that is [`Session::prepare`]d.
+    /// Reads a source that is [`super::definition::prepare`]d.
     pub async fn read(&self, source: &Source, plan: &ReadPlan) -> Result<Vec<Group>, Failure> {
         self.answer(source, &self.prepared(source)?.columns, plan).await
     }
@@ -458,9 +458,7 @@ impl Session {
         let statement = sql::poll(source, columns, plan);
         let parameters: [Parameter<'_>; 3] =
             [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY), (&until, Type::FLOAT8_ARRAY)];
-        // An unnamed statement with given types: prepared ones break behind a pooler in transaction mode.
-        let query = self.client.query_typed(&statement, &parameters);
-        let rows = self.deadline(query).await.map_err(|failure| in_file(source, None, failure))?;
+        let rows = self.rows(&statement, &parameters).await.map_err(|failure| in_file(source, None, failure))?;
         rows.iter().map(|row| decode(source, row)).collect()
     }
 
@@ -481,7 +479,9 @@ impl Session {
 
     /// Runs a statement; inside a transaction.
     pub async fn rows(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Failure> {
-        self.deadline(self.client.query_typed(statement, parameters)).await
+        // An unnamed statement with given types: prepared ones break behind a pooler in transaction mode.
+        let rows = self.deadline(self.client.query_typed(statement, parameters)).await?;
+        Ok(rows.into_iter().map(Row::from).collect())
     }
 
     /// Runs a statement that returns no rows, and says how many it was about; inside a transaction.
@@ -507,10 +507,10 @@ impl Session {
         let (statement, before) = sql::names(source);
         let names = self.one(&statement).await.map_err(|failure| in_file(source, Some(before), failure))?;
         let names: Vec<String> = names.try_get(0).map_err(|e| Failure::of_query(&e))?;
-        let names = definition::unambiguous(source, &names)?;
+        let names = columns::unambiguous(source, &names)?;
         let types =
             self.rows(&sql::types(source, &names), &[]).await.map_err(|failure| in_file(source, None, failure))?;
-        let types = types.iter().map(definition::column).collect::<Result<Vec<_>, _>>()?;
+        let types = types.iter().map(columns::column).collect::<Result<Vec<_>, _>>()?;
         Ok(names.into_iter().cloned().zip(types).collect())
     }
 }
@@ -532,20 +532,6 @@ pub fn in_file(source: &Source, before: Option<usize>, mut failure: Failure) -> 
         None => format!("{}.sql: {}", source.name, failure.message),
     };
     failure
-}
-
-/// Text whose bytes need not be UTF-8, as in a database with the encoding SQL_ASCII.
-#[derive(Debug)]
-pub struct Lossy(pub String);
-
-impl<'a> FromSql<'a> for Lossy {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(String::from_utf8_lossy(raw).into_owned()))
-    }
-
-    fn accepts(kind: &Type) -> bool {
-        <&str as FromSql>::accepts(kind)
-    }
 }
 
 /// The labels that stand in a row from the position `at` on.

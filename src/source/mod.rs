@@ -7,6 +7,8 @@ mod definition;
 pub mod lexer;
 mod names;
 
+pub use names::is_label_name;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;

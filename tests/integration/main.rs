@@ -29,6 +29,7 @@ mod golden;
 mod hostile;
 mod init_command;
 mod languages;
+mod layers;
 mod native_histograms;
 mod open_rows;
 mod outages;
