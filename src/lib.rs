@@ -19,6 +19,7 @@
 //! | [`poll`] | the loop: read, count, save, publish; waiting after failures | through [`postgres`] and [`state`] |
 //! | [`snapshot`] | what a poll publishes: immutable, rendered once in what scrapes ask for; summaries for people | pure |
 //! | [`exposition`] | Prometheus text, OpenMetrics and protobuf, content negotiation, gzip | pure |
+//! | [`tls_error`] | OpenSSL's errors in its own words, for database and web | pure |
 //! | [`telemetry`] | the exporter's metrics about itself, log lines, the service manager | standard error, `/proc`, a socket |
 //! | [`web`] | sockets, connections, TLS, who may see what, routes, the status page | HTTP |
 //!
@@ -50,4 +51,5 @@ pub mod source;
 pub mod sql;
 pub mod state;
 pub mod telemetry;
+pub mod tls_error;
 pub mod web;

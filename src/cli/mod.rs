@@ -1,51 +1,13 @@
 //! The command line: flags made from the table of settings, and the commands.
 
-mod commands;
-mod documents;
-
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-pub use documents::{completion, man};
-
-use crate::commands::{backfill, buckets, rows};
-use crate::config::{Invalid, KEYS, Layers, Settings, Web, load};
+use crate::commands::{self, Invocation, Subcommand};
+use crate::config::{KEYS, Layers, load};
 use crate::telemetry::build_info;
-
-/// What the user wants done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Task {
-    /// Poll and serve until told to stop.
-    Serve,
-    /// Check everything against the real database; as JSON or for people.
-    Check {
-        /// As JSON.
-        json: bool,
-    },
-    /// One poll, exposition on standard output.
-    Once,
-    /// Print the statements of a poll, or the one that gives a number.
-    Sql(Option<String>),
-    /// List the executions behind a series.
-    Rows(rows::Options),
-    /// Suggest the bounds of a histogram.
-    Buckets(buckets::Options),
-    /// Write the history with timestamps.
-    Backfill(backfill::Options),
-    /// Write a first definition for this table.
-    Init(String),
-    /// Ask the running exporter whether it works.
-    Healthcheck,
-    /// Print the completion script of a shell: bash, zsh or fish.
-    Completion(String),
-    /// Write the manual's pages into a directory.
-    Man(String),
-    /// Print the settings in force and where each comes from.
-    Config,
-}
 
 /// The command line.
 pub fn command() -> Command {
@@ -68,11 +30,11 @@ pub fn command() -> Command {
         }
     });
     let keys: Vec<Arg> = keys.collect();
-    let commands = commands::all().into_iter().map(|command| {
+    let commands = commands::ALL.iter().map(|subcommand| {
         // A command hides what does not matter to it, and takes it all the same.
-        let name = command.get_name().to_owned();
-        let hidden = keys.iter().filter(|key| !commands::matters(&name, key.get_id().as_str()));
-        command.args(hidden.map(|key| key.clone().hide(true)))
+        let matters = |key: &Arg| subcommand.settings.iter().any(|prefix| key.get_id().as_str().starts_with(prefix));
+        let hidden = keys.iter().filter(|key| !matters(key)).map(|key| key.clone().hide(true));
+        (subcommand.define)(Command::new(subcommand.name)).args(hidden)
     });
     let commands: Vec<Command> = commands.collect();
     Command::new("rsolv-exporter")
@@ -154,60 +116,47 @@ pub fn joined(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     joined
 }
 
-/// The task of a parsed command line.
-pub fn task(matches: &ArgMatches) -> Task {
-    match matches.subcommand() {
-        Some((name, matches)) => commands::task(name, matches),
-        None => Task::Serve,
-    }
-}
-
-/// The unit of systemd's that the command is to be run like.
-pub fn unit(matches: &ArgMatches) -> Option<&str> {
-    let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
-    matches.get_one::<String>("unit").map(String::as_str)
-}
-
-/// The settings of a parsed command line, or all that is wrong with them, a line each.
-pub fn settings(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Settings, Vec<String>> {
-    Settings::check(&layers(matches, environment)?).map_err(lines)
-}
-
-/// Those of `[web]` alone, whatever the others are.
-pub fn web(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Web, Vec<String>> {
-    Web::check(&layers(matches, environment)?).map_err(lines)
-}
-
-/// The directory of definitions alone, whatever the other settings are.
-pub fn queries_dir(
-    matches: &ArgMatches,
+/// The command of a command line that is [`joined`], and what it is started with.
+///
+/// # Errors
+/// Fails if the program does not take this command line, or if it asks for help.
+pub fn parse(
+    arguments: &[OsString],
     environment: BTreeMap<String, String>,
-) -> Result<Option<PathBuf>, Vec<String>> {
-    Ok(layers(matches, environment)?.get("queries.dir").filter(|dir| !dir.is_empty()).map(PathBuf::from))
+) -> Result<(&'static Subcommand, Invocation), clap::Error> {
+    let program = command();
+    let matches = program.clone().try_get_matches_from(arguments)?;
+    let [serve, ..] = &commands::ALL;
+    let (subcommand, matches) = match matches.subcommand() {
+        Some((name, own)) => (commands::ALL.iter().find(|c| c.name == name).unwrap_or(serve), own.clone()),
+        None => (serve, matches),
+    };
+    let layers = layers(&matches, environment);
+    Ok((subcommand, Invocation::new(matches, program, layers)))
 }
 
-fn lines(invalid: Vec<Invalid>) -> Vec<String> {
-    invalid.iter().map(ToString::to_string).collect()
-}
-
-fn layers(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Layers, Vec<String>> {
-    let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+fn layers(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Layers, String> {
     let of = |name: &str| {
         let values: Vec<&str> = matches.get_many::<String>(name)?.map(String::as_str).collect();
         Some(values.join(","))
     };
     let flags = KEYS.iter().filter_map(|key| Some((key.name.to_owned(), of(key.name)?))).collect();
-    load(of("config.file").as_deref(), environment, flags).map_err(|e| vec![e])
+    load(of("config.file").as_deref(), environment, flags)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::CommandError;
+    use crate::config::Settings;
+    use crate::query::resolved::{REJECTED, ResolvedSelector};
+    use crate::source::Source;
 
-    fn parse(args: &[&str]) -> (Task, Result<Settings, Vec<String>>) {
+    /// The name of the command, and the settings with which it is started.
+    fn started(args: &[&str]) -> (&'static str, Result<Settings, CommandError>) {
         let args = joined(["rsolv-exporter"].iter().chain(args).map(OsString::from));
-        let matches = command().try_get_matches_from(args).unwrap();
-        (task(&matches), settings(&matches, BTreeMap::new()))
+        let (subcommand, invocation) = parse(&args, BTreeMap::new()).unwrap();
+        (subcommand.name, invocation.settings())
     }
 
     #[test]
@@ -218,33 +167,33 @@ mod tests {
     #[test]
     fn flags_count_before_and_after_the_command() {
         for args in [["--database.url", "postgres://u@h/d", "once"], ["once", "--database.url", "postgres://u@h/d"]] {
-            let (task, settings) = parse(&args);
-            assert_eq!((task, settings.is_ok()), (Task::Once, true));
+            let (name, settings) = started(&args);
+            assert_eq!((name, settings.is_ok()), ("once", true));
         }
     }
 
     #[test]
     fn without_a_command_it_serves() {
-        let (task, settings) =
-            parse(&["--database.url=postgres://u@h/d", "--web.openmetrics-created", "--web.listen-address=:0"]);
-        assert_eq!(task, Task::Serve);
+        let (name, settings) =
+            started(&["--database.url=postgres://u@h/d", "--web.openmetrics-created", "--web.listen-address=:0"]);
+        assert_eq!(name, "serve");
         assert!(settings.unwrap().web.openmetrics_created);
     }
 
     #[test]
     fn a_boolean_takes_a_value_after_a_space() {
         let shows = |args: &[&str]| {
-            let (task, settings) = parse(&[&["--database.url=postgres://u@h/d"], args].concat());
-            (task, settings.unwrap().web.show_details)
+            let (name, settings) = started(&[&["--database.url=postgres://u@h/d"], args].concat());
+            (name, settings.unwrap().web.show_details)
         };
-        assert_eq!(shows(&["--web.show-details", "true"]), (Task::Serve, true));
-        assert_eq!(shows(&["--web.show-details", "false", "once"]), (Task::Once, false));
-        assert_eq!(shows(&["--web.show-details", "once"]), (Task::Once, true));
+        assert_eq!(shows(&["--web.show-details", "true"]), ("serve", true));
+        assert_eq!(shows(&["--web.show-details", "false", "once"]), ("once", false));
+        assert_eq!(shows(&["--web.show-details", "once"]), ("once", true));
     }
 
     #[test]
     fn an_address_can_be_repeated() {
-        let (_, settings) = parse(&[
+        let (_, settings) = started(&[
             "--database.url=postgres://u@h/d",
             "--web.listen-address=localhost:1",
             "--web.listen-address",
@@ -290,7 +239,41 @@ mod tests {
         assert!(healthcheck.contains("--web.listen-address ") && !healthcheck.contains("--database."), "{healthcheck}");
         assert!(KEYS.iter().all(|key| help("serve").contains(&format!("--{}", key.flag()))));
         // What is hidden is taken, as in a script that gives all commands the same flags.
-        let (task, settings) = parse(&["rows", "--web.listen-address=:1", "--database.url=postgres://u@h/d"]);
-        assert!(matches!(task, Task::Rows(_)) && settings.is_ok());
+        let (name, settings) = started(&["rows", "--web.listen-address=:1", "--database.url=postgres://u@h/d"]);
+        assert!(name == "rows" && settings.is_ok());
+    }
+
+    /// The words of a command in a help text, up to where the shell takes over.
+    fn words(line: &str) -> Vec<OsString> {
+        let mut words = Vec::new();
+        for (i, part) in line.split('\'').enumerate() {
+            if i % 2 == 1 {
+                words.push(part.to_owned());
+            } else {
+                words.extend(part.split_whitespace().map(str::to_owned));
+            }
+        }
+        words.into_iter().take_while(|word| !["|", ">"].contains(&word.as_str())).map(OsString::from).collect()
+    }
+
+    #[test]
+    fn every_example_in_the_help_is_valid_and_fits_a_terminal() {
+        let sources = Source::shipped().unwrap();
+        let mut examples = 0;
+        for command in command().get_subcommands() {
+            let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.lines().all(|line| line.chars().count() <= 82), "{}", command.get_name());
+            let joined = help.replace("\\\n", "");
+            for line in joined.lines().map(str::trim).filter(|line| line.starts_with("rsolv-exporter ")) {
+                let (_, invocation) = parse(&words(line), BTreeMap::new()).unwrap_or_else(|e| panic!("{line}: {e}"));
+                let selector = invocation.arguments.try_get_one::<String>("selector").ok().flatten();
+                let selector = selector.filter(|selector| !selector.starts_with(REJECTED));
+                if let Some(selector) = selector {
+                    ResolvedSelector::parse(selector, &sources).unwrap_or_else(|e| panic!("{line}: {e}"));
+                }
+                examples += 1;
+            }
+        }
+        assert!(examples >= 12, "{examples}");
     }
 }

@@ -6,22 +6,36 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_postgres::Row;
 
-use crate::postgres::{Failure, Reason, Session, in_file};
+use crate::poll::chunk_size::ChunkSize;
+use crate::postgres::{Cells, Failure, Reason, Row, Session, in_file};
 use crate::source::Source;
 use crate::sql::Columns;
 use crate::sql::view::{View, view};
 
 /// Rows of the first piece.
-const FIRST: i64 = 2_000;
-/// More rows would hold too much at once.
-const LARGEST: i64 = 200_000;
+const FIRST: usize = 2_000;
+/// A piece has at least and at most so many rows; more would hold too much at once.
+const ROWS: (usize, usize) = (500, 200_000);
 /// A piece should take about this long, and at most a tenth of the whole search.
 const PIECE: Duration = Duration::from_secs(1);
 /// So many rows in a row that are too old end a search with a limit in time: what is older was written earlier, but an
 /// execution that ran for long can finish after many that began later.
 pub const OLDER: i64 = 10_000;
+
+/// So many columns of each row say something of the piece, before those of what was found.
+const PIECE_COLUMNS: usize = 4;
+
+/// A row of what was found in a piece; if nothing was, there is one in which all columns are NULL.
+#[derive(Debug)]
+pub struct Found(Row);
+
+impl Found {
+    /// The columns of the SELECT that found it.
+    pub fn cells(&self) -> Cells<'_> {
+        self.0.cells().skip(PIECE_COLUMNS)
+    }
+}
 
 /// Where a search stands, or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +60,7 @@ pub struct Walk<'a> {
     /// Not older than this, in seconds since the epoch.
     since: Option<f64>,
     deadline: Instant,
-    piece: Duration,
-    limit: i64,
+    piece: ChunkSize,
     below: Option<i64>,
     only: Option<i64>,
     older: i64,
@@ -83,8 +96,7 @@ impl<'a> Walk<'a> {
             view,
             since,
             deadline: Instant::now() + limit,
-            piece: PIECE.min(limit / 10),
-            limit: FIRST,
+            piece: ChunkSize::new(FIRST, ROWS, PIECE.min(limit / 10)),
             below: None,
             only: None,
             older: 0,
@@ -114,16 +126,18 @@ impl<'a> Walk<'a> {
         self.below
     }
 
-    /// Reads the next piece: the rows of `found`, a SELECT from the view, in the order of the SELECT `order`. Their columns
-    /// begin at the returned position.
-    pub async fn next(&mut self, found: &str, order: &str) -> Result<(Vec<Row>, usize), Failure> {
+    /// Reads the next piece: the rows of `found`, a SELECT from the view, in the order of the SELECT `order`.
+    ///
+    /// # Errors
+    /// Fails if the database does not answer; that the first piece took too long counts as that.
+    pub async fn next(&mut self, found: &str, order: &str) -> Result<Vec<Found>, Failure> {
         let started = Instant::now();
         let below = match (self.only, self.below) {
             (Some(id), _) => format!("WHERE execution.id = {id}\n  "),
             (None, Some(id)) => format!("WHERE execution.id < {id}\n  "),
             (None, None) => String::new(),
         };
-        self.view.which = format!("{below}ORDER BY execution.id DESC LIMIT {}", self.limit);
+        self.view.which = format!("{below}ORDER BY execution.id DESC LIMIT {}", self.piece.rows());
         let recent = self.recent().unwrap_or_else(|| "true".to_owned());
         let statement = format!(
             "WITH {}\nSELECT piece.*, found.* FROM (\n  SELECT count(*) AS rows, min(id) AS lowest,\n    \
@@ -139,21 +153,20 @@ impl<'a> Walk<'a> {
                 // The failure has ended the transaction; who goes on does so in a new one.
                 self.session.batch("ROLLBACK").await?;
                 self.session.begin().await?;
-                return Ok((Vec::new(), 4));
+                return Ok(Vec::new());
             }
             Err(failure) => return Err(in_file(self.source, None, failure)),
         };
-        let Some(first) = rows.first() else { return Ok((rows, 4)) };
-        let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
-        let read: i64 = first.try_get(0).map_err(failure)?;
-        let recent: i64 = first.try_get(2).map_err(failure)?;
+        let Some(first) = rows.first() else { return Ok(Vec::new()) };
+        let mut cells = first.cells();
+        let (read, lowest, recent): (i64, Option<i64>, i64) = (cells.take()?, cells.take()?, cells.take()?);
         if read > 0 {
-            self.below = first.try_get(1).map_err(failure)?;
-            self.reached = first.try_get::<_, Option<String>>(3).map_err(failure)?.unwrap_or_default();
+            self.below = lowest;
+            self.reached = cells.take::<Option<String>>()?.unwrap_or_default();
         }
         self.read += read;
         self.older = if recent == 0 { self.older + read } else { 0 };
-        self.state = if read < self.limit || self.only.is_some() {
+        self.state = if read < self.piece.rows() as i64 || self.only.is_some() {
             State::All
         } else if self.since.is_some() && self.older >= OLDER {
             State::Older
@@ -162,13 +175,8 @@ impl<'a> Walk<'a> {
         } else {
             State::Going
         };
-        let took = started.elapsed();
-        if took > self.piece {
-            self.limit = (self.limit / 2).max(FIRST / 4);
-        } else if took < self.piece / 3 {
-            self.limit = (self.limit * 2).min(LARGEST);
-        }
-        Ok((rows, 4))
+        self.piece.adapt(started.elapsed(), true);
+        Ok(rows.into_iter().map(Found).collect())
     }
 
     /// For people: how far a search that gave up has come.

@@ -3,14 +3,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Command;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-use crate::config::Web;
+use super::{CommandError, Invocation, Subcommand, block_on};
+use crate::config::{ListenAddress, Web};
 use crate::web::listen;
 
 /// Longer than this, and the exporter does not work.
@@ -18,13 +21,48 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// What a server says that wants a certificate of its clients (RFC 8446, section 6.2): it works.
 const WANTS_CERTIFICATE: [&str; 2] = ["certificate required", "handshake failure"];
 
+/// Why the exporter is not healthy, as far as can be told from here.
+#[derive(Debug, thiserror::Error)]
+enum Unhealthy {
+    #[error("web.listen_address names no address")]
+    NoAddress,
+    #[error("{0} (web.listen_address): {1}")]
+    Unresolved(ListenAddress, io::Error),
+    #[error("{0} does not answer within {limit}s", limit = TIMEOUT.as_secs())]
+    Silent(SocketAddr),
+    #[error("{0}: {1}")]
+    Connection(SocketAddr, io::Error),
+    #[error("{0} answers: {1}")]
+    Status(SocketAddr, String),
+}
+
+/// The command.
+pub const COMMAND: Subcommand =
+    Subcommand { name: "healthcheck", settings: &["web.listen_address", "web.config_file"], define, run };
+
+fn define(command: Command) -> Command {
+    command.about("Exit with 0 if the exporter at web.listen_address works").after_long_help(
+        "\
+For containers without an HTTP client. It needs no settings but those of the web.
+
+Examples:
+  rsolv-exporter healthcheck
+  rsolv-exporter healthcheck --web.listen-address 127.0.0.1:10061",
+    )
+}
+
+fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
+    // It knows the environment of a container, but not the server's command line, which may name the database.
+    let web = invocation.web()?;
+    block_on(async { ask_any(&web).await.map(|()| ExitCode::SUCCESS).map_err(CommandError::failed) })
+}
+
 /// Asks `/-/healthy` of the exporter that listens where the settings say, at each address until one answers; fails with
 /// the last reason.
-pub async fn run(web: &Web) -> Result<(), String> {
-    let mut failure = "web.listen_address names no address".to_owned();
+async fn ask_any(web: &Web) -> Result<(), Unhealthy> {
+    let mut failure = Unhealthy::NoAddress;
     for listened in &web.listen_addresses {
-        let addresses =
-            listen::reachable(listened).await.map_err(|e| format!("{listened} (web.listen_address): {e}"))?;
+        let addresses = listen::reachable(listened).await.map_err(|e| Unhealthy::Unresolved(listened.clone(), e))?;
         for address in addresses {
             match check(address, web).await {
                 Ok(()) => return Ok(()),
@@ -35,15 +73,15 @@ pub async fn run(web: &Web) -> Result<(), String> {
     Err(failure)
 }
 
-async fn check(address: SocketAddr, web: &Web) -> Result<(), String> {
+async fn check(address: SocketAddr, web: &Web) -> Result<(), Unhealthy> {
     let answer = tokio::time::timeout(TIMEOUT, ask(address, web.config_file.is_some())).await;
-    let answer = answer.map_err(|_| format!("{address} does not answer within {}s", TIMEOUT.as_secs()))?;
+    let answer = answer.map_err(|_| Unhealthy::Silent(address))?;
     let answer = match answer {
         Err(e) if WANTS_CERTIFICATE.iter().any(|words| e.to_string().contains(words)) => return Ok(()),
-        answer => answer.map_err(|e| format!("{address}: {e}"))?,
+        answer => answer.map_err(|e| Unhealthy::Connection(address, e))?,
     };
     let status = answer.lines().next().unwrap_or_default();
-    if status.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("{address} answers: {status}")) }
+    if status.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(Unhealthy::Status(address, status.to_owned())) }
 }
 
 /// With a web configuration TLS is tried first: the file says what is served now only if it is a good one.

@@ -1,7 +1,11 @@
 //! The command `once`: one poll, the exposition as a string.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::Command;
+
+use super::{CommandError, Invocation, Subcommand, block_on, output};
 use crate::config::Settings;
 use crate::exposition::{Format, own};
 use crate::poll::Poller;
@@ -10,11 +14,38 @@ use crate::snapshot::SnapshotStore;
 use crate::source::Source;
 use crate::telemetry::self_metrics::Metrics;
 
+/// The command.
+pub const COMMAND: Subcommand =
+    Subcommand { name: "once", settings: &["database.", "queries.", "series.limit", "log."], define, run };
+
+fn define(command: Command) -> Command {
+    command.about("Poll once and print the metrics").after_long_help(
+        "\
+It counts from the tables, whatever the state file has.
+
+Examples:
+  rsolv-exporter once | grep executions_total
+  rsolv-exporter once | promtool check metrics",
+    )
+}
+
+fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
+    let (settings, sources) = invocation.prepare()?;
+    block_on(async {
+        let failed = |failures: Vec<Failure>| {
+            CommandError::failed(failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        };
+        let (text, failures) = poll(&settings, sources).await.map_err(failed)?;
+        output::print(&text);
+        if failures.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(failed(failures)) }
+    })
+}
+
 /// Polls once and returns the exposition in text format, with the failures of sources that could not be read.
 ///
 /// # Errors
 /// Fails if no source could be read.
-pub async fn run(settings: &Settings, sources: Vec<Source>) -> Result<(String, Vec<Failure>), Vec<Failure>> {
+async fn poll(settings: &Settings, sources: Vec<Source>) -> Result<(String, Vec<Failure>), Vec<Failure>> {
     if settings.state_file.is_some() {
         tracing::warn!("once counts what the tables hold: state.file is neither read nor written");
     }

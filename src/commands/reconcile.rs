@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::types::Type;
-
 use crate::config::Settings;
 use crate::ledger::decimal::Decimal;
 use crate::ledger::{Labels, Ledger, OVERFLOW};
 use crate::postgres::is_other;
-use crate::postgres::{Failure, Parameter, Reason, Session};
+use crate::postgres::{Failure, Parameter, Reason, Session, Type};
 use crate::query::resolved::ResolvedSelector;
 use crate::source::{Part, Source};
 use crate::sql::{self, Columns, series};
@@ -184,7 +182,7 @@ async fn of_ledger(session: &Session, question: &ResolvedSelector<'_>, ledger: &
     labels.iter().for_each(|column| parameters.push((column, Type::TEXT_ARRAY)));
     parameters.push((&values, Type::FLOAT8_ARRAY));
     let rows = session.rows(&statement, &parameters).await?;
-    rows.first().map_or(Ok(0.0), |row| row.try_get(0)).map_err(|e| Failure::of_query(&e))
+    rows.first().map_or(Ok(0.0), |row| row.get(0))
 }
 
 fn label<'a>(question: &ResolvedSelector, name: &str, set: &'a Labels, by: &'a Labels) -> &'a str {

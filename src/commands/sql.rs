@@ -1,8 +1,12 @@
 //! The command `sql`: the statements that the numbers come from.
 
 use std::fmt::Write;
+use std::process::ExitCode;
 
-use crate::commands::reconcile::{self, Ledgers};
+use clap::Command;
+
+use super::reconcile::{self, Ledgers};
+use super::{CommandError, Invocation, Subcommand, block_on, output, selector};
 use crate::config::Settings;
 use crate::ledger::{Ledger, OVERFLOW};
 use crate::poll::FIRST_LIMIT;
@@ -11,17 +15,42 @@ use crate::query::resolved::ResolvedSelector;
 use crate::source::Source;
 use crate::sql;
 
-/// The statements of a poll, or the one that answers a question.
-pub async fn run(
-    settings: &Settings,
-    sources: &[Source],
-    question: Option<&ResolvedSelector<'_>>,
-    ledgers: &Ledgers,
-) -> Result<String, Failure> {
-    match question {
-        Some(question) => number(settings, question, ledgers).await,
-        None => poll(settings, sources, ledgers).await,
-    }
+/// The command.
+pub const COMMAND: Subcommand =
+    Subcommand { name: "sql", settings: &["database.", "state.", "queries.", "series.limit", "log."], define, run };
+
+fn define(command: Command) -> Command {
+    command
+        .about("Print the SQL that a number comes from, to paste into psql")
+        .arg(selector::argument("A metric or series; without one: the statements of a poll, as they run"))
+        .after_long_help(format!(
+            "{}\
+The number is in the last column of the last row; with several series their sum,
+and a row for each before it. With state.file it says how much of the number
+comes from rows that are gone.
+
+Examples:
+  rsolv-exporter sql
+  rsolv-exporter sql rsolv_validation_test_generated_total | psql \"$DATABASE_URL\"
+  rsolv-exporter sql 'rsolv_validation_executions_total{{status=\"failed\"}}'
+  rsolv-exporter sql \\
+        'rsolv_validation_duration_milliseconds_bucket{{le=\"300000\"}}'",
+            selector::HELP
+        ))
+}
+
+fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
+    let (settings, sources) = invocation.prepare()?;
+    let question = invocation.text("selector").map(|text| ResolvedSelector::parse(text, &sources)).transpose()?;
+    block_on(async {
+        let ledgers = Ledgers::load(&settings, &sources);
+        let text = match &question {
+            Some(question) => number(&settings, question, &ledgers).await?,
+            None => poll(&settings, &sources, &ledgers).await?,
+        };
+        output::write(&text)?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// The transaction of a poll: of the next one with these ledgers, or of the first one without.
@@ -41,9 +70,14 @@ async fn poll(settings: &Settings, sources: &[Source], ledgers: &Ledgers) -> Res
 }
 
 /// One statement that gives a number, with comments about it; and how many counted rows are gone, if a ledger tells.
-async fn number(settings: &Settings, question: &ResolvedSelector<'_>, ledgers: &Ledgers) -> Result<String, Failure> {
+async fn number(
+    settings: &Settings,
+    question: &ResolvedSelector<'_>,
+    ledgers: &Ledgers,
+) -> Result<String, CommandError> {
     let session = settings.target.connect().await?;
     session.begin().await?;
+    selector::compile(&session, question.regular()).await?;
     let columns = session.describe(question.source).await?;
     let ledger = ledgers.of(&session, question.source).await?;
     let mut text = format!("-- {}\n", question.selector);

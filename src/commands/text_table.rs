@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal;
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 /// Columns of an ordinary terminal.
 pub const WIDTH: usize = 80;
 /// A column that is too wide for the table is not made narrower than this.
@@ -55,10 +57,9 @@ pub fn is_obeyed(c: char) -> bool {
 /// A table not wider than `width`, if need be with cells cut; with how many columns at the end were left out altogether.
 pub fn table(columns: &[Column], rows: &[Vec<String>], width: usize) -> (String, usize) {
     let cells: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
-    let length = |text: &str| text.chars().count();
     let natural = columns.iter().enumerate().map(|(i, column)| {
-        let longest = cells.iter().filter_map(|row| row.get(i)).map(|cell| length(cell)).max();
-        longest.unwrap_or_default().max(length(&column.name))
+        let longest = cells.iter().filter_map(|row| row.get(i)).map(|cell| cell.width()).max();
+        longest.unwrap_or_default().max(column.name.width())
     });
     let mut widths: Vec<usize> = natural.collect();
     let total = |widths: &[usize]| widths.iter().sum::<usize>() + SPACE * widths.len().saturating_sub(1);
@@ -74,14 +75,28 @@ pub fn table(columns: &[Column], rows: &[Vec<String>], width: usize) -> (String,
     let names: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
     for row in std::iter::once(&names).chain(&cells) {
         let line = row.iter().zip(&widths).zip(columns).map(|((cell, &width), column)| {
-            let cell =
-                if length(cell) > width { cell.chars().take(width - 1).chain(['…']).collect() } else { cell.clone() };
-            if column.right { format!("{cell:>width$}") } else { format!("{cell:width$}") }
+            let cell = fitted(cell, width);
+            let space = " ".repeat(width - cell.width());
+            if column.right { space + &cell } else { cell + &space }
         });
         out.push_str(line.collect::<Vec<_>>().join(&" ".repeat(SPACE)).trim_end());
         out.push('\n');
     }
     (out, columns.len() - widths.len())
+}
+
+/// The text, cut to a width if it is wider.
+fn fitted(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut left = width - 1;
+    let fits = |c: &char| {
+        let rest = left.checked_sub(c.width().unwrap_or_default());
+        left = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -106,6 +121,15 @@ mod tests {
         let rows = vec![vec!["\u{1b}[31mred\r\n".into(), "1".into()], vec!["a\u{202e}é…".into(), "200".into()]];
         let (text, _) = table(&[column("text", true), column("n", false)], &rows, WIDTH);
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns_and_combining_ones_none() {
+        let rows = ["日本語のとても長い名前", "ábc", "abc"].map(|text| vec![text.to_owned(), "1".to_owned()]);
+        let (text, _) = table(&[column("text", true), column("n", false)], &rows, 16);
+        let widths: Vec<usize> = text.lines().map(UnicodeWidthStr::width).collect();
+        assert_eq!(widths, [16; 4], "{text}");
+        assert!(text.contains("日本語のとて…"), "{text}");
     }
 
     #[test]

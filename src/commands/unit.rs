@@ -4,44 +4,94 @@
 //! unit has in force, and starts the command as a transient unit that has the same.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Starts the command line `arguments` in place of this process. Returns only if that fails, with the reason.
-pub fn run(unit: &str, arguments: &[OsString]) -> String {
+use super::{CommandError, Subcommand};
+
+/// Why a command does not run like a unit.
+#[derive(Debug, thiserror::Error)]
+pub enum UnitError {
+    /// systemd could not be asked.
+    #[error("--unit: cannot ask systemd for {unit}: {why}")]
+    Unknown {
+        /// The unit.
+        unit: String,
+        /// Why not.
+        why: BusError,
+    },
+    /// There is nothing to be like.
+    #[error("--unit: systemd knows no {0}, or it starts nothing")]
+    StartsNothing(String),
+    /// It could not be started.
+    #[error("--unit: cannot start systemd-run: {0}")]
+    Start(io::Error),
+}
+
+/// Why systemd did not answer on its bus.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// busctl could not be started.
+    #[error("busctl: {0}")]
+    Start(io::Error),
+    /// busctl failed, and said this.
+    #[error("{0}")]
+    Refused(String),
+    /// Its answer was no JSON.
+    #[error("busctl's answer: {0}")]
+    Answer(serde_json::Error),
+    /// Its answer was about something else.
+    #[error("its answer names no unit")]
+    NoUnit,
+}
+
+/// Runs the command line `arguments` (with the program's name) as `unit` would, in place of this process. Returns only if
+/// that fails, with the reason.
+pub fn run(unit: &str, subcommand: &Subcommand, arguments: &[OsString]) -> CommandError {
+    if subcommand.name == "serve" {
+        return CommandError::Misused {
+            what: "this cannot be run",
+            problems: vec!["--unit is for other commands: systemctl starts the unit".to_owned()],
+        };
+    }
+    CommandError::failed(start(unit, &without_flag(arguments)))
+}
+
+fn start(unit: &str, arguments: &[OsString]) -> UnitError {
     let unit = if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
     let name = format!("rsolv-exporter-command-{}.service", std::process::id());
     let properties = match properties(&unit) {
         Ok(properties) => properties,
-        Err(e) => return format!("--unit: cannot ask systemd for {unit}: {e}"),
+        Err(why) => return UnitError::Unknown { unit, why },
     };
     let Some(command) = command(&unit, &name, &properties) else {
-        return format!("--unit: systemd knows no {unit}, or it starts nothing");
+        return UnitError::StartsNothing(unit);
     };
     // Its own words say what is wrong, such as that root is needed.
     let failure = Command::new("systemd-run").args(command).args(arguments).exec();
-    format!("--unit: cannot start systemd-run: {failure}")
+    UnitError::Start(failure)
 }
 
 /// What a service has in force.
-fn properties(unit: &str) -> Result<Value, String> {
+fn properties(unit: &str) -> Result<Value, BusError> {
     let path = call("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", &["LoadUnit", "s", unit])?;
-    let path = path.as_str().ok_or("its answer names no unit")?.to_owned();
+    let path = path.as_str().ok_or(BusError::NoUnit)?.to_owned();
     call(&path, "org.freedesktop.DBus.Properties", &["GetAll", "s", "org.freedesktop.systemd1.Service"])
 }
 
-fn call(path: &str, interface: &str, method: &[&str]) -> Result<Value, String> {
+fn call(path: &str, interface: &str, method: &[&str]) -> Result<Value, BusError> {
     let output = Command::new("busctl")
         .args(["--system", "--json=short", "call", "org.freedesktop.systemd1", path, interface])
         .args(method)
         .output()
-        .map_err(|e| format!("busctl: {e}"))?;
+        .map_err(BusError::Start)?;
     if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        return Err(BusError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
-    let mut answer: Value = serde_json::from_slice(&output.stdout).map_err(|e| format!("busctl's answer: {e}"))?;
+    let mut answer: Value = serde_json::from_slice(&output.stdout).map_err(BusError::Answer)?;
     Ok(answer["data"][0].take())
 }
 
@@ -92,7 +142,7 @@ fn command(unit: &str, name: &str, properties: &Value) -> Option<Vec<OsString>> 
 }
 
 /// The arguments after the program's name without `--unit`, for the unit to run.
-pub fn without_flag(arguments: &[OsString]) -> Vec<OsString> {
+fn without_flag(arguments: &[OsString]) -> Vec<OsString> {
     let is_flag = |argument: &OsStr| argument == "--unit" || argument.to_string_lossy().starts_with("--unit=");
     arguments.iter().skip(1).filter(|argument| !is_flag(argument)).cloned().collect()
 }

@@ -1,6 +1,8 @@
 //! New series: shown as 0 until a scrape has seen that.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,21 +38,78 @@ impl From<Birth> for bool {
     }
 }
 
+/// When a page first was in a response: milliseconds on a steady clock, plus 1; 0 for not yet.
+#[derive(Debug, Default)]
+pub struct ScrapeMark(AtomicU64);
+
+impl ScrapeMark {
+    /// When the page first was in a response, in milliseconds.
+    pub fn at(&self) -> Option<u64> {
+        self.0.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// Notes a response at `now`, in milliseconds.
+    pub fn set(&self, now: u64) {
+        // Only the first response counts; when another was faster, it has noted its time.
+        if self.at().is_none() {
+            let _ = self.0.compare_exchange(0, now + 1, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+}
+
+/// Holds the new series of one source at 0, from page to page.
+#[derive(Debug)]
+pub struct ZeroHold {
+    /// How long a series stays 0 after the first response that had it, in milliseconds.
+    hold: u64,
+    /// How many pages there have been.
+    pages: u64,
+    /// The last pages, oldest first: the one before last too, since a response that began before the swap can have ended
+    /// after it.
+    marks: [Option<(u64, Arc<ScrapeMark>)>; 2],
+}
+
+impl ZeroHold {
+    /// Series stay 0 for `hold` after the first response that had them.
+    pub fn new(hold: Duration) -> Self {
+        Self { hold: u64::try_from(hold.as_millis()).unwrap_or(u64::MAX), pages: 0, marks: [None, None] }
+    }
+
+    /// Releases the series that scrapes have seen at 0 for long enough; `now` is on the clock of [`ScrapeMark`].
+    pub fn release(&self, ledger: &mut Ledger, now: u64) {
+        for (page, mark) in self.marks.iter().flatten() {
+            if let Some(at) = mark.at() {
+                ledger.mark_scraped(*page, at);
+            }
+        }
+        ledger.release(now, self.hold);
+    }
+
+    /// Notes that all series of the ledger are on the next page; returns the mark of that page.
+    pub fn publish(&mut self, ledger: &mut Ledger) -> Arc<ScrapeMark> {
+        self.pages += 1;
+        ledger.mark_published(self.pages);
+        let mark: Arc<ScrapeMark> = Arc::default();
+        self.marks = [self.marks[1].take(), Some((self.pages, mark.clone()))];
+        mark
+    }
+}
+
 impl Ledger {
     /// Every series known so far is on the page with this number.
-    pub fn shown(&mut self, page: u64) {
+    fn mark_published(&mut self, page: u64) {
         self.births(|birth| if birth == Birth::Waiting { Birth::Shown(page) } else { birth });
     }
 
     /// A response with the page of this number was made at `at` (milliseconds on any steady clock).
-    pub fn served(&mut self, page: u64, at: u64) {
+    fn mark_scraped(&mut self, page: u64, at: u64) {
         self.births(
             |birth| if matches!(birth, Birth::Shown(first) if first <= page) { Birth::Seen(at) } else { birth },
         );
     }
 
     /// Releases the series that were shown as 0 at least `hold` milliseconds ago; says whether any was.
-    pub fn release(&mut self, now: u64, hold: u64) -> bool {
+    fn release(&mut self, now: u64, hold: u64) -> bool {
         let is_due = |birth| matches!(birth, Birth::Seen(at) if now >= at.saturating_add(hold));
         self.births(|birth| if is_due(birth) { Birth::Released } else { birth })
     }
@@ -85,11 +144,11 @@ mod tests {
         poll(&mut ledger, vec![done("b", &[2])]).unwrap();
         let births = |l: &Ledger| l.sets().values().map(|s| s.birth).collect::<Vec<_>>();
         assert_eq!(births(&ledger), [Birth::Released, Birth::Waiting]);
-        ledger.shown(7);
+        ledger.mark_published(7);
         assert!(!ledger.release(1_000_000, 90));
-        ledger.served(6, 100);
+        ledger.mark_scraped(6, 100);
         assert!(!ledger.release(1_000_000, 90), "the page before did not have it");
-        ledger.served(7, 100);
+        ledger.mark_scraped(7, 100);
         assert!(!ledger.release(189, 90));
         assert!(ledger.release(190, 90));
         assert_eq!(births(&ledger), [Birth::Released, Birth::Released]);

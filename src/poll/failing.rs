@@ -26,7 +26,7 @@ pub struct Failing {
 }
 
 /// What could be read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Part<T> {
     /// The answers of one or several statements.
     pub rows: Vec<T>,
@@ -38,6 +38,17 @@ pub struct Part<T> {
     pub is_cut: bool,
     /// True if so many rows fail that some were not tried: all of them lie above those that were.
     pub is_partial: bool,
+}
+
+impl<T> Part<T> {
+    /// Adds what another read gave.
+    pub fn append(&mut self, more: Self) {
+        self.rows.extend(more.rows);
+        self.failing.extend(more.failing);
+        self.failure = self.failure.take().or(more.failure);
+        self.is_cut |= more.is_cut;
+        self.is_partial |= more.is_partial;
+    }
 }
 
 impl Failing {

@@ -6,6 +6,7 @@
 
 pub mod backoff;
 mod change_log;
+pub mod chunk_size;
 pub mod failing;
 mod persist;
 mod read;
@@ -19,23 +20,23 @@ use tokio::time::{Duration, Instant};
 
 use crate::config::Settings;
 use crate::ledger::Ledger;
+use crate::ledger::zero_hold::ZeroHold;
 use crate::postgres::{Failure, Position, Session, Target, jitter};
-use crate::snapshot::{Served, SnapshotStore, SourceSnapshot};
+use crate::snapshot::{SnapshotStore, SourceSnapshot};
 use crate::source::Source;
 use crate::state::Fingerprint;
 use crate::telemetry::self_metrics::Metrics;
 use crate::telemetry::systemd;
 use backoff::Backoff;
 use change_log::ChangeLog;
+use chunk_size::ChunkSize;
 use failing::Failing;
 use persist::Keeper;
 
 /// Rows read by the first statement of a source; later ones adapt to how long it took.
 pub const FIRST_LIMIT: usize = 20_000;
-/// Fewer rows than this are not worth a statement.
-const MIN_LIMIT: usize = 500;
-/// More rows than this would hold too many ids at once.
-const MAX_LIMIT: usize = 200_000;
+/// Fewer rows are not worth a statement, and more would hold too many ids at once.
+const LIMITS: (usize, usize) = (500, 200_000);
 /// A statement that reads history should take about this long, and at most a tenth of `statement_timeout`.
 const CHUNK: Duration = Duration::from_secs(1);
 
@@ -50,9 +51,10 @@ pub struct Tracked {
     pub ledger: Arc<Ledger>,
     /// The last page.
     page: Option<Arc<SourceSnapshot>>,
-    /// The numbers of the page before last and the last one, and whether they were in a response.
-    shown: [Option<(u64, Arc<Served>)>; 2],
-    limit: usize,
+    /// Which new series are still shown as 0.
+    zero_hold: ZeroHold,
+    /// How many rows one statement reads.
+    chunk: ChunkSize,
     /// Rows that cannot be read.
     failing: Failing,
     /// The database's clock when it was last read, in seconds since the epoch.
@@ -64,10 +66,8 @@ pub struct Tracked {
 pub struct Poller {
     target: Target,
     poll: crate::config::Poll,
-    birth_hold: Duration,
     /// A poll should have ended after this.
     patience: Duration,
-    chunk: Duration,
     created: bool,
     /// The sources and their ledgers.
     pub tracked: Vec<Tracked>,
@@ -78,8 +78,6 @@ pub struct Poller {
     read_at: f64,
     /// Which database was read.
     identity: Option<String>,
-    /// How many pages have been published.
-    number: u64,
     keeper: Option<Keeper>,
     metrics: Metrics,
     published: Arc<SnapshotStore>,
@@ -93,13 +91,14 @@ impl Poller {
         if !settings.series.exemplars {
             sources.iter_mut().for_each(|source| source.exemplar = None);
         }
+        let chunk = CHUNK.min(settings.target.timeouts().statement / 10);
         let tracked = sources.into_iter().map(|source| Tracked {
             fingerprint: Arc::new(Fingerprint::of(&source)),
             ledger: Arc::new(Ledger::new(source.shape(limit))),
             source: Arc::new(source),
             page: None,
-            shown: [None, None],
-            limit: FIRST_LIMIT,
+            zero_hold: ZeroHold::new(settings.series.birth_hold),
+            chunk: ChunkSize::new(FIRST_LIMIT, LIMITS, chunk),
             failing: Failing::default(),
             read_at: 0.0,
         });
@@ -107,15 +106,12 @@ impl Poller {
             tracked: tracked.collect(),
             target: settings.target.clone(),
             poll: settings.poll.clone(),
-            birth_hold: settings.series.birth_hold,
             patience: settings.poll.interval.max(settings.target.timeouts().connect),
-            chunk: CHUNK.min(settings.target.timeouts().statement / 10),
             created: settings.web.openmetrics_created,
             session: None,
             position: Position::default(),
             read_at: 0.0,
             identity: None,
-            number: 0,
             keeper: None,
             metrics,
             published,
@@ -185,74 +181,62 @@ impl Poller {
     }
 
     async fn read_and_publish(&mut self) -> Result<(), Failure> {
-        self.note_served();
         let all: Vec<usize> = (0..self.tracked.len()).collect();
-        let mut failures: Vec<Option<Failure>> = vec![None; self.tracked.len()];
         let (mut reading, mut is_full) = (all.clone(), true);
-        loop {
+        let outcomes = loop {
             // When this fails, what earlier chunks brought is in the ledgers, and is shown after the next poll.
             // It is not one source that failed then: the connection is given up, whatever the reason.
-            let more = self.read(&reading, is_full, &mut failures).await.map_err(Failure::losing)?;
+            let answers = self.read(&reading, is_full).await.map_err(Failure::losing)?;
+            let outcomes = self.apply(answers);
+            let is_more = |outcome: &Result<bool, Failure>| matches!(outcome, Ok(true));
+            let more: Vec<usize> =
+                reading.iter().zip(&outcomes).filter(|(_, outcome)| is_more(outcome)).map(|(&i, _)| i).collect();
             if more.is_empty() && is_full && reading == all {
-                break;
+                break outcomes;
             }
             // After the last chunk everything is read once more, so that all numbers are of one snapshot. Open and
             // missing ids are looked for in that last one.
             is_full = more.is_empty();
             reading = if is_full { all.clone() } else { more };
-        }
-        let read: Vec<bool> = failures.iter().map(Option::is_none).collect();
-        self.publish(&read).await;
-        self.published.sources_failed(self.tracked.iter().map(|t| t.source.name.as_str()).zip(&failures));
+        };
+        let failures: Vec<Option<Failure>> = outcomes.into_iter().map(Result::err).collect();
+        self.publish(&failures).await;
         failures.into_iter().flatten().next().map_or(Ok(()), Err)
     }
 
-    /// Tells the ledgers which pages have been in a response; the one before last too, since a response that began
-    /// before the swap can have ended after it.
-    fn note_served(&mut self) {
-        for Tracked { ledger, shown, .. } in &mut self.tracked {
-            for (number, served) in shown.iter().flatten() {
-                if let Some(at) = served.at() {
-                    Arc::make_mut(ledger).served(*number, at);
-                }
-            }
-        }
-    }
-
-    /// Releases series that have been seen at 0, saves the state, renders the sources that were `read`, swaps the pages.
-    async fn publish(&mut self, read: &[bool]) {
+    /// Releases series that have been seen at 0, saves the state, renders the sources that did not fail, swaps the pages.
+    async fn publish(&mut self, failures: &[Option<Failure>]) {
         let (now, wall) = (self.published.now(), now_ms() as f64 / 1000.0);
-        let hold = u64::try_from(self.birth_hold.as_millis()).unwrap_or(u64::MAX);
-        for (tracked, _) in self.tracked.iter_mut().zip(read).filter(|(_, read)| **read) {
-            Arc::make_mut(&mut tracked.ledger).release(now, hold);
+        let read: Vec<bool> = failures.iter().map(Option::is_none).collect();
+        for (tracked, _) in self.tracked.iter_mut().zip(&read).filter(|(_, read)| **read) {
+            tracked.zero_hold.release(Arc::make_mut(&mut tracked.ledger), now);
         }
-        self.number += 1;
         self.save().await;
         // One moment for all, so that all go stale at once.
         let read_at = Instant::now();
-        for (tracked, _) in self.tracked.iter_mut().zip(read).filter(|(_, read)| **read) {
+        for (tracked, _) in self.tracked.iter_mut().zip(&read).filter(|(_, read)| **read) {
             let last = tracked.page.take();
-            let new = tracked.next_page(self.number, self.created, read_at, self.poll.stale_after);
+            let new = tracked.next_page(self.created, read_at, self.poll.stale_after);
             self.published.prepare(&new, last.as_deref()).await;
         }
         let pages = self.tracked.iter().filter_map(|t| t.page.clone()).collect();
         self.published.publish(pages, || {
-            for (tracked, &read) in self.tracked.iter().zip(read) {
+            for (tracked, &read) in self.tracked.iter().zip(&read) {
                 self.metrics.source(&tracked.source, read, wall);
                 if read {
                     self.metrics.of(&tracked.source, &tracked.ledger);
                 }
             }
         });
+        self.published.sources_failed(self.tracked.iter().map(|t| t.source.name.as_str()).zip(failures));
     }
 }
 
 impl Tracked {
-    /// The page with this number, which is kept as the last one.
-    fn next_page(&mut self, number: u64, created: bool, read_at: Instant, lifetime: Duration) -> Arc<SourceSnapshot> {
-        Arc::make_mut(&mut self.ledger).shown(number);
-        let page = SourceSnapshot::new(self.source.clone(), self.ledger.clone(), created, read_at, lifetime);
-        self.shown = [self.shown[1].take(), Some((number, page.served.clone()))];
+    /// The page of what has been counted by now, which is kept as the last one.
+    fn next_page(&mut self, created: bool, read_at: Instant, lifetime: Duration) -> Arc<SourceSnapshot> {
+        let mark = self.zero_hold.publish(Arc::make_mut(&mut self.ledger));
+        let page = SourceSnapshot::new(self.source.clone(), self.ledger.clone(), created, read_at, lifetime, mark);
         self.page.insert(page).clone()
     }
 }

@@ -96,7 +96,6 @@ impl Poller {
     /// are still to be counted from the tables wait for that.
     fn publish_resumed(&mut self) {
         let now = now_ms() as f64 / 1000.0;
-        self.number += 1;
         for tracked in &mut self.tracked {
             // By another clock, which can be ahead.
             let age = Duration::try_from_secs_f64((now - tracked.read_at).max(0.0)).unwrap_or(Duration::MAX);
@@ -104,7 +103,7 @@ impl Poller {
                 && tracked.ledger.is_complete()
                 && let Some(read_at) = Instant::now().checked_sub(age)
             {
-                tracked.next_page(self.number, self.created, read_at, self.poll.stale_after);
+                tracked.next_page(self.created, read_at, self.poll.stale_after);
                 self.metrics.resumed(&tracked.source, &tracked.ledger, tracked.read_at);
             }
         }

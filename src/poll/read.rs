@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
 
-use super::{MIN_LIMIT, Poller, Tracked, failing};
+use super::failing::{self, Part};
+use super::{Poller, Tracked};
 use crate::ledger::frontier::{Range, ReadPlan, Sighting};
 use crate::ledger::identity::{Evidence, Mark, checksum};
 use crate::ledger::missing::Moment;
 use crate::ledger::{Applied, ApplyError, Group, Judgement, Seen};
-use crate::postgres::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session, is_other};
+use crate::postgres::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session, definition, is_other};
 use crate::source::Source;
 
 /// A transaction begins again so often when a table was rewritten after its snapshot was taken.
@@ -46,6 +47,13 @@ struct AtOnce {
     took: Duration,
 }
 
+/// What one transaction gave.
+pub(super) struct Answers {
+    opening: Opening,
+    /// By source, in the order in which they were asked.
+    answers: Vec<(usize, Result<Answer, Failure>)>,
+}
+
 /// What is the same for all sources of a transaction.
 struct Ask<'a> {
     opening: &'a Opening,
@@ -59,14 +67,8 @@ struct Ask<'a> {
 }
 
 impl Poller {
-    /// Reads some sources in one snapshot and applies the answers; returns those of which there is more to read. Open
-    /// and missing ids are only looked for if it `is_full`.
-    pub(super) async fn read(
-        &mut self,
-        which: &[usize],
-        is_full: bool,
-        failures: &mut [Option<Failure>],
-    ) -> Result<Vec<usize>, Failure> {
+    /// Reads some sources in one snapshot. Open and missing ids are only looked for if it `is_full`.
+    pub(super) async fn read(&mut self, which: &[usize], is_full: bool) -> Result<Answers, Failure> {
         let was = self.session.as_ref().map(|session| session.name().to_owned());
         let (mut session, mut opening) = self.session().await?;
         let mut attempt = 1;
@@ -80,7 +82,7 @@ impl Poller {
         };
         if was.as_deref() != Some(session.name()) {
             let version = session.one("SELECT current_setting('server_version')").await?;
-            let version = version.try_get(0).map_err(|e| Failure::of_query(&e))?;
+            let version = version.get(0)?;
             self.published.reads_from(version, opening.position.standby);
         }
         let age = session.snapshot_age(&opening).await?;
@@ -88,42 +90,44 @@ impl Poller {
         self.session = Some(session);
 
         self.metrics.snapshot_age(age);
-        let at = moment(&opening);
-        let gap_watch = self.gap_watch();
-        let mut more = Vec::new();
-        for (&i, answer) in which.iter().zip(answers) {
-            let tracked = &mut self.tracked[i];
-            if let Ok(answer) = &answer {
-                self.announcer.judged(&tracked.source, answer.judgement);
-                self.announcer.failing(&tracked.source, &answer.failing.0, answer.failing.1.as_ref());
-                self.metrics.rows_failed(&tracked.source, answer.failing.0.len());
-            }
-            let took = answer.as_ref().map_or(Duration::ZERO, |answer| answer.took);
-            let result = answer.and_then(|answer| tracked.take(answer, at, gap_watch));
-            match &result {
-                Ok(applied) => {
-                    tracked.read_at = opening.clock;
-                    tracked.adapt(took, self.chunk, applied.more);
-                    self.announcer.applied(&tracked.source, applied);
-                    if applied.more {
-                        self.announcer.progress(&tracked.source, &tracked.ledger);
-                        more.push(i);
-                    }
-                }
-                Err(failure) if failure.reason == Reason::Timeout => {
-                    tracked.limit = (tracked.limit / 4).max(MIN_LIMIT);
-                }
-                Err(_) => {}
-            }
-            self.announcer.source(&tracked.source, &tracked.ledger, result.as_ref().err());
-            if let Err(failure) = &result {
-                self.metrics.failed(failure.reason);
-            }
-            failures[i] = result.err();
-        }
+        Ok(Answers { opening, answers: which.iter().copied().zip(answers).collect() })
+    }
+
+    /// Applies answers to the ledgers: for each, true if there is more to read, or why it could not be counted.
+    pub(super) fn apply(&mut self, Answers { opening, answers }: Answers) -> Vec<Result<bool, Failure>> {
+        let outcomes = answers.into_iter().map(|(i, answer)| self.apply_one(i, answer, &opening)).collect();
         self.position = opening.position;
         self.read_at = opening.clock;
-        Ok(more)
+        outcomes
+    }
+
+    fn apply_one(&mut self, i: usize, answer: Result<Answer, Failure>, opening: &Opening) -> Result<bool, Failure> {
+        let gap_watch = self.gap_watch();
+        let tracked = &mut self.tracked[i];
+        if let Ok(answer) = &answer {
+            self.announcer.judged(&tracked.source, answer.judgement);
+            self.announcer.failing(&tracked.source, &answer.failing.0, answer.failing.1.as_ref());
+            self.metrics.rows_failed(&tracked.source, answer.failing.0.len());
+        }
+        let took = answer.as_ref().map_or(Duration::ZERO, |answer| answer.took);
+        let result = answer.and_then(|answer| tracked.take(answer, moment(opening), gap_watch));
+        match &result {
+            Ok(applied) => {
+                tracked.read_at = opening.clock;
+                tracked.chunk.adapt(took, applied.more);
+                self.announcer.applied(&tracked.source, applied);
+                if applied.more {
+                    self.announcer.progress(&tracked.source, &tracked.ledger);
+                }
+            }
+            Err(failure) if failure.reason == Reason::Timeout => tracked.chunk.timed_out(),
+            Err(_) => {}
+        }
+        self.announcer.source(&tracked.source, &tracked.ledger, result.as_ref().err());
+        if let Err(failure) = &result {
+            self.metrics.failed(failure.reason);
+        }
+        result.map(|applied| applied.more)
     }
 
     /// The connection with its transaction open: the one of the last poll as long as its server is what it was, else a
@@ -243,7 +247,7 @@ impl Tracked {
         ask: &Ask<'_>,
         may_begin_again: bool,
     ) -> Result<Option<Answer>, Failure> {
-        session.prepare(&self.source).await?;
+        definition::prepare(session, &self.source).await?;
         // This locks the tables. The sequence comes after them: TRUNCATE … RESTART IDENTITY locks in this order too, and in
         // the other one both could wait for each other.
         let mut at_once = self.at_once(session, ask).await?;
@@ -262,7 +266,7 @@ impl Tracked {
         let at_once = at_once.filter(|_| before.frontier() == self.ledger.frontier());
         if let Some(AtOnce { watched, groups, took, .. }) = at_once {
             let found = watched.as_ref().map_or(&[][..], |(sighting, _)| &sighting.found);
-            let plan = self.ledger.plan(found, self.limit);
+            let plan = self.ledger.plan(found, self.chunk.rows());
             self.failing.note(&[]);
             let recount = self.read_again(session).await?;
             let failing = (Vec::new(), None);
@@ -272,14 +276,15 @@ impl Tracked {
         let watched = if ask.is_full {
             let watch = self.ledger.watch(ask.at.now, ask.gap_watch, session.tables(&self.source));
             let ranges = self.failing.cut_out(watch.ranges.clone());
-            let seen = look(session, &self.source, ranges, &mut failing, &mut failure).await?;
-            Some((self.ledger.sort(&watch, &seen).map_err(|e| self.wrong(&e))?, seen))
+            let seen = look(session, &self.source, ranges).await?;
+            (failing, failure) = (seen.failing, seen.failure);
+            Some((self.ledger.sort(&watch, &seen.rows).map_err(|e| self.wrong(&e))?, seen.rows))
         } else {
             None
         };
         let found = watched.as_ref().map_or(&[][..], |(sighting, _)| &sighting.found);
-        let mut plan = self.ledger.plan(found, self.limit);
-        let (source, limit): (&Source, _) = (&self.source, self.limit);
+        let mut plan = self.ledger.plan(found, self.chunk.rows());
+        let (source, limit): (&Source, _) = (&self.source, self.chunk.rows());
         let session = &*session;
         let started = Instant::now();
         let some =
@@ -298,7 +303,7 @@ impl Tracked {
 
     /// Counted rows that are read once more for new metrics.
     async fn read_again(&self, session: &Session) -> Result<Option<(ReadPlan, Vec<Group>)>, Failure> {
-        let Some(plan) = self.ledger.plan_recount(self.limit) else { return Ok(None) };
+        let Some(plan) = self.ledger.plan_recount(self.chunk.rows()) else { return Ok(None) };
         let groups = session.read(&self.source, &plan).await?;
         Ok(Some((plan, groups)))
     }
@@ -311,7 +316,7 @@ impl Tracked {
         let watch = self.ledger.watch(ask.at.now, ask.gap_watch, session.tables(&self.source));
         let ranges = if ask.is_full { watch.ranges.clone() } else { Vec::new() };
         let ranges = self.failing.cut_out(ranges);
-        let plan = self.ledger.plan_at_once(&watch, &ranges, self.limit);
+        let plan = self.ledger.plan_at_once(&watch, &ranges, self.chunk.rows());
         let Some(plan) = plan.filter(|plan| plan.ranges.len() <= LOOK_RANGES) else { return Ok(None) };
         let started = Instant::now();
         let groups = match session.read(&self.source, &plan).await {
@@ -331,7 +336,9 @@ impl Tracked {
         let mut ids: Vec<i64> = seen.iter().flat_map(|seen| seen.ids.iter().copied()).collect();
         ids.sort_unstable();
         let within = |lo, hi| ids.partition_point(|&id| id <= hi) - ids.partition_point(|&id| id < lo);
-        if sighting.found.len() > self.limit || ranges.iter().any(|&(lo, hi)| within(lo, hi) >= self.limit) {
+        if sighting.found.len() > self.chunk.rows()
+            || ranges.iter().any(|&(lo, hi)| within(lo, hi) >= self.chunk.rows())
+        {
             return Ok(None);
         }
         groups.iter_mut().for_each(|group| keep(group, |id| sighting.still_open.binary_search(&id).is_err()));
@@ -374,15 +381,6 @@ impl Tracked {
 
     fn wrong(&self, error: &ApplyError) -> Failure {
         Failure::new(Reason::Duplicate, format!("{}.sql: {error}", self.source.name))
-    }
-
-    /// Reads more rows at once when that is quick, fewer when it is slow.
-    fn adapt(&mut self, took: Duration, chunk: Duration, full: bool) {
-        if took > chunk {
-            self.limit = (self.limit / 2).max(MIN_LIMIT);
-        } else if full && took < chunk / 3 {
-            self.limit = (self.limit * 2).min(super::MAX_LIMIT);
-        }
     }
 }
 
@@ -432,30 +430,21 @@ async fn witnesses(session: &Session, source: &Source, ids: &[i64]) -> Result<BT
 /// Looks which ids of a watch are there, in statements that each are quick.
 ///
 /// Most wide ranges hold no row or few: many of them are looked into at once, and what is in there is left for later.
-async fn look(
-    session: &Session,
-    source: &Source,
-    ranges: Vec<(i64, i64)>,
-    failing: &mut Vec<i64>,
-    failure: &mut Option<Failure>,
-) -> Result<Vec<Seen>, Failure> {
-    let mut look_into = async |ranges: &[(i64, i64)], limit| {
+async fn look(session: &Session, source: &Source, ranges: Vec<(i64, i64)>) -> Result<Part<Seen>, Failure> {
+    let look_into = async |ranges: &[(i64, i64)], limit| {
         let some = |ranges: Vec<Range>| async move {
             let ranges: Vec<_> = ranges.iter().map(|range| (range.0, range.1)).collect();
             session.seen(source, &ranges, limit).await
         };
         let ranges: Vec<Range> = ranges.iter().map(|&(lo, hi)| (lo, hi, None)).collect();
-        let part = failing::read(session, source, &ranges, limit, some).await?;
-        failing.extend(part.failing);
-        *failure = failure.take().or(part.failure);
-        Ok::<_, Failure>(part.rows)
+        failing::read(session, source, &ranges, limit, some).await
     };
     let (wide, narrow): (Vec<_>, Vec<_>) = ranges.iter().partition(|range| width(range) > WIDE);
-    let (mut all, mut left) = (Vec::new(), VecDeque::from(narrow));
+    let (mut all, mut left) = (Part::default(), VecDeque::from(narrow));
     for ranges in wide.chunks(LOOK_RANGES) {
         let seen = look_into(ranges, FEW).await?;
-        left.extend(unread(ranges, &seen, FEW));
-        all.extend(seen);
+        left.extend(unread(ranges, &seen.rows, FEW));
+        all.append(seen);
     }
     while !left.is_empty() {
         let (mut ranges, mut all_widths) = (Vec::new(), 0);
@@ -467,8 +456,8 @@ async fn look(
             ranges.push(range);
         }
         let seen = look_into(&ranges, LOOK).await?;
-        unread(&ranges, &seen, LOOK).into_iter().rev().for_each(|range| left.push_front(range));
-        all.extend(seen);
+        unread(&ranges, &seen.rows, LOOK).into_iter().rev().for_each(|range| left.push_front(range));
+        all.append(seen);
     }
     Ok(all)
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::tls;
 use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
+
+use crate::tls_error;
 
 /// The values of the label `reason` of `rsolv_exporter_poll_failures_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -214,7 +215,7 @@ fn chain(error: &tokio_postgres::Error) -> String {
         }
         cause = error.source();
     }
-    tls::shorten(&text)
+    tls_error::shorten(&text)
 }
 
 fn error_of_openssl(error: &tokio_postgres::Error) -> bool {

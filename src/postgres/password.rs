@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
@@ -95,10 +96,9 @@ struct Group(Option<u32>);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(id) = self.0.and_then(|id| libc::pid_t::try_from(id).ok()) {
-            // SAFETY: it sends a signal to a group that this process made, whose leader it has not waited for.
-            unsafe { libc::kill(-id, libc::SIGKILL) };
-        }
+        let leader = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        // A group that has gone has nothing left to kill.
+        let _ = leader.map(|leader| kill_process_group(leader, Signal::KILL));
     }
 }
 

@@ -1,25 +1,23 @@
 //! A connection, and the one read-only transaction that a poll makes on it.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_postgres::types::{FromSql, ToSql, Type};
-use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::address::Server;
-use super::definition;
 use super::failure::{Failure, Reason};
 use super::identity::ServerId;
-use crate::ledger::decimal::Decimal;
+use super::row::Row;
+use super::{columns, decode};
 use crate::ledger::frontier::{Range, ReadPlan};
 use crate::ledger::identity::{Evidence, Mark, Stamp};
-use crate::ledger::{ApplyError, Group, Seen, cut};
-use crate::source::exemplar::Rows;
-use crate::source::{Source, Sum};
+use crate::ledger::{ApplyError, Group, Seen};
+use crate::source::Source;
 use crate::sql::{self, Columns};
 
 /// A parameter of a statement with its type.
@@ -359,12 +357,10 @@ impl Session {
         }
         let rows = self.rows(&sql::witnesses(source), &[(&ids, Type::INT8_ARRAY)]).await;
         let rows = rows.map_err(|failure| in_file(source, None, failure))?;
-        let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
         let mut marks = BTreeMap::new();
         for row in &rows {
-            let values = labels(source, source.row_labels(), row, 2)?;
-            let id: i64 = row.try_get(0).map_err(wrong)?;
-            if marks.insert(id, Mark::new(row.try_get(1).map_err(wrong)?, &values)).is_some() {
+            let (id, mark) = decode::witness(source, row)?;
+            if marks.insert(id, mark).is_some() {
                 let error = ApplyError::Duplicate(id);
                 return Err(Failure::new(Reason::Duplicate, format!("{}.sql: {error}", source.name)));
             }
@@ -378,23 +374,7 @@ impl Session {
         let parameters: [Parameter<'_>; 2] = [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY)];
         let rows = self.rows(&sql::watch(source, limit), &parameters).await;
         let rows = rows.map_err(|failure| in_file(source, None, failure))?;
-        let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
-        let open = source.open_labels();
-        // Infinite times are none: nothing is older, or younger, than they are.
-        let times = |row: &Row, i: usize| -> Result<Vec<Option<f64>>, Failure> {
-            let times: Option<Vec<Option<f64>>> = row.try_get(i).map_err(wrong)?;
-            Ok(times.into_iter().flatten().map(|time| time.filter(|time| time.is_finite())).collect())
-        };
-        let seen = |row: &Row| -> Result<Seen, Failure> {
-            Ok(Seen {
-                open: labels(source, open.iter().copied(), row, 0)?,
-                done: row.try_get(open.len()).map_err(wrong)?,
-                ids: row.try_get(open.len() + 1).map_err(wrong)?,
-                known: row.try_get(open.len() + 2).map_err(wrong)?,
-                since: (0..source.since.len()).map(|i| times(row, open.len() + 3 + i)).collect::<Result<_, _>>()?,
-            })
-        };
-        rows.iter().map(seen).collect()
+        rows.iter().map(|row| decode::seen(source, row)).collect()
     }
 
     /// How many tables a source reads, each partition as one.
@@ -421,14 +401,14 @@ impl Session {
         self.prepared.get(&source.name).ok_or_else(missing)
     }
 
-    /// Makes sure of the columns of a source, whether its sequence can be read, and which tables it reads; inside
-    /// [`Session::part`].
-    pub async fn prepare(&mut self, source: &Source) -> Result<(), Failure> {
-        if self.prepared.contains_key(&source.name) {
-            return Ok(());
-        }
-        let columns = self.describe(source).await?;
-        definition::examine(self, source, &columns).await?.refusal()?;
+    /// True if the columns and tables of a source are known.
+    pub(super) fn is_prepared(&self, source: &Source) -> bool {
+        self.prepared.contains_key(&source.name)
+    }
+
+    /// Takes over the columns of a source, and finds out whether its sequence can be read, and which tables it reads;
+    /// inside [`Session::part`].
+    pub(super) async fn prepare(&mut self, source: &Source, columns: Columns) -> Result<(), Failure> {
         let sequence = match &source.sequence {
             Some(name) => self.may_read_sequence(name).await?,
             None => false,
@@ -448,7 +428,7 @@ impl Session {
         row.try_get(0).map_err(|e| Failure::of_query(&e))
     }
 
-    /// Reads a source that is [`Session::prepare`]d.
+    /// Reads a source that is [`super::definition::prepare`]d.
     pub async fn read(&self, source: &Source, plan: &ReadPlan) -> Result<Vec<Group>, Failure> {
         self.answer(source, &self.prepared(source)?.columns, plan).await
     }
@@ -460,10 +440,8 @@ impl Session {
         let mut parameters: Vec<Parameter<'_>> =
             vec![(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY), (&until, Type::FLOAT8_ARRAY)];
         parameters.extend((!plan.masks.is_empty()).then_some((&plan.masks as _, Type::BYTEA_ARRAY)));
-        // An unnamed statement with given types: prepared ones break behind a pooler in transaction mode.
-        let query = self.client.query_typed(&statement, &parameters);
-        let rows = self.deadline(query).await.map_err(|failure| in_file(source, None, failure))?;
-        rows.iter().map(|row| decode(source, row)).collect()
+        let rows = self.rows(&statement, &parameters).await.map_err(|failure| in_file(source, None, failure))?;
+        rows.iter().map(|row| decode::group(source, row)).collect()
     }
 
     /// About how many rows the SELECT has, as the planner sees it, and the largest id; inside a transaction.
@@ -483,7 +461,9 @@ impl Session {
 
     /// Runs a statement; inside a transaction.
     pub async fn rows(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Failure> {
-        self.deadline(self.client.query_typed(statement, parameters)).await
+        // An unnamed statement with given types: prepared ones break behind a pooler in transaction mode.
+        let rows = self.deadline(self.client.query_typed(statement, parameters)).await?;
+        Ok(rows.into_iter().map(Row::from).collect())
     }
 
     /// Runs a statement that returns no rows, and says how many it was about; inside a transaction.
@@ -509,10 +489,10 @@ impl Session {
         let (statement, before) = sql::names(source);
         let names = self.one(&statement).await.map_err(|failure| in_file(source, Some(before), failure))?;
         let names: Vec<String> = names.try_get(0).map_err(|e| Failure::of_query(&e))?;
-        let names = definition::unambiguous(source, &names)?;
+        let names = columns::unambiguous(source, &names)?;
         let types =
             self.rows(&sql::types(source, &names), &[]).await.map_err(|failure| in_file(source, None, failure))?;
-        let types = types.iter().map(definition::column).collect::<Result<Vec<_>, _>>()?;
+        let types = types.iter().map(columns::column).collect::<Result<Vec<_>, _>>()?;
         Ok(names.into_iter().cloned().zip(types).collect())
     }
 }
@@ -534,97 +514,4 @@ pub fn in_file(source: &Source, before: Option<usize>, mut failure: Failure) -> 
         None => format!("{}.sql: {}", source.name, failure.message),
     };
     failure
-}
-
-/// Text whose bytes need not be UTF-8, as in a database with the encoding SQL_ASCII.
-#[derive(Debug)]
-pub struct Lossy(pub String);
-
-impl<'a> FromSql<'a> for Lossy {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(String::from_utf8_lossy(raw).into_owned()))
-    }
-
-    fn accepts(kind: &Type) -> bool {
-        <&str as FromSql>::accepts(kind)
-    }
-}
-
-/// The labels that stand in a row from the position `at` on.
-fn labels<'s>(
-    source: &Source,
-    names: impl Iterator<Item = &'s str>,
-    row: &Row,
-    at: usize,
-) -> Result<Vec<String>, Failure> {
-    let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
-    let label = |(i, name): (usize, &str)| -> Result<String, Failure> {
-        let text: Option<Lossy> = row.try_get(at + i).map_err(wrong)?;
-        Ok(cut(source.label(name, text.as_ref().map(|text| text.0.as_str()))))
-    };
-    names.enumerate().map(label).collect()
-}
-
-/// The rows of a group one by one, which stand in a row from the position `at` on.
-fn rows(
-    source: &Source,
-    row: &Row,
-    at: usize,
-    ids: &[i64],
-    ats: &[Option<f64>],
-) -> Result<Rows, tokio_postgres::Error> {
-    let mut rows = Rows { ids: ids.to_vec(), ats: ats.to_vec(), ..Rows::default() };
-    let mut places = at..row.len();
-    if source.exemplar_column().is_some() {
-        rows.names = places.next().map_or(Ok(Vec::new()), |i| row.try_get(i))?;
-    }
-    rows.values = places.by_ref().take(source.values.len()).map(|i| row.try_get(i)).collect::<Result<_, _>>()?;
-    rows.only = places.map(|i| row.try_get(i)).collect::<Result<_, _>>()?;
-    Ok(rows)
-}
-
-fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
-    let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
-    let numbers = |i: usize| -> Result<Vec<u64>, Failure> {
-        let numbers: Vec<i64> = row.try_get(i).map_err(wrong)?;
-        Ok(numbers.into_iter().map(i64::unsigned_abs).collect())
-    };
-    let mut set = labels(source, source.row_labels(), row, 0)?;
-    let at = set.len();
-    let by = set.split_off(source.labels.len());
-    let open = source.open_labels().into_iter().map(|label| source.label_of(label, &set, &by).to_owned()).collect();
-    let (whole, sums): (Vec<i64>, Vec<String>) =
-        (row.try_get(at + 6).map_err(wrong)?, row.try_get(at + 7).map_err(wrong)?);
-    let (mut whole, mut sums) = (whole.iter().map(i64::to_string), sums.into_iter());
-    let sum = |sum: &Sum| if sql::is_int4(&source.values[sum.value]) { whole.next() } else { sums.next() };
-    let sums: Option<Vec<Decimal>> = source.sums.iter().map(sum).map(|sum| Decimal::parse(&sum?)).collect();
-    let ids: Vec<i64> = row.try_get(at + 2).map_err(wrong)?;
-    let ats: Vec<Option<f64>> = row.try_get(at + 3).map_err(wrong)?;
-    let done: bool = row.try_get(at).map_err(wrong)?;
-    let newest: Option<f64> = row.try_get(at + 4).map_err(wrong)?;
-    let rows = if done { rows(source, row, at + 10, &ids, &ats).map_err(wrong)? } else { Rows::default() };
-    let group = Group {
-        values: source.native_values(&rows),
-        exemplars: source.exemplars(&rows, newest.unwrap_or(f64::NEG_INFINITY)),
-        set,
-        by,
-        open,
-        done,
-        known: row.try_get(at + 1).map_err(wrong)?,
-        ids,
-        ats,
-        newest,
-        counts: numbers(at + 5)?,
-        sums: sums.ok_or_else(|| Failure::new(Reason::Decode, format!("{}: a sum is no decimal", source.name)))?,
-        rejected: numbers(at + 8)?,
-        oldest: row.try_get(at + 9).map_err(wrong)?,
-    };
-    let fits = group.counts.len() == source.counts.len()
-        && group.sums.len() == source.sums.len()
-        && group.rejected.len() == source.values.len();
-    if fits {
-        Ok(group)
-    } else {
-        Err(Failure::new(Reason::Decode, format!("{}: a row of the wrong shape", source.name)))
-    }
 }

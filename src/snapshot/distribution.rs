@@ -34,20 +34,25 @@ impl Histogram {
 
     /// The value below which this part of the values is, 0 to 1; none without values.
     pub fn quantile(&self, part: f64) -> Option<Quantile> {
-        let rank = part * self.count() as f64;
-        let bucket = self.counts.iter().position(|count| *count > 0 && *count as f64 >= rank)?;
-        let Some(upper) = self.bounds.get(bucket) else {
-            return Some(Quantile::Above(self.bounds.last().copied()?));
-        };
-        let (lower, below) = match bucket.checked_sub(1) {
-            Some(before) => (self.bounds[before], self.counts[before]),
-            // Values are not negative: the first bucket begins at 0.
-            None => (0.0_f64.min(*upper), 0),
-        };
-        let within = (self.counts[bucket] - below) as f64;
-        let part = if within > 0.0 { (rank - below as f64) / within } else { 1.0 };
-        Some(Quantile::At(lower + (upper - lower) * part))
+        histogram_quantile(part, &self.bounds, &self.counts, self.count())
     }
+}
+
+/// What Prometheus' `histogram_quantile` says of values of which `counts` are not above the `bounds`; it interpolates within
+/// a bucket. Nothing without values.
+pub fn histogram_quantile(part: f64, bounds: &[f64], counts: &[u64], total: u64) -> Option<Quantile> {
+    let rank = part * total as f64;
+    let bucket = bounds.iter().zip(counts).position(|(_, count)| *count > 0 && *count as f64 >= rank);
+    let Some(bucket) = bucket else { return bounds.last().copied().map(Quantile::Above).filter(|_| total > 0) };
+    let upper = bounds[bucket];
+    let (lower, below) = match bucket.checked_sub(1) {
+        Some(before) => (bounds[before], counts[before]),
+        // Values are not negative: the first bucket begins at 0.
+        None => (0.0_f64.min(upper), 0),
+    };
+    let within = (counts[bucket] - below) as f64;
+    let part = if within > 0.0 { (rank - below as f64) / within } else { 1.0 };
+    Some(Quantile::At(lower + (upper - lower) * part))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The metrics of one source as of one poll, rendered once in what scrapes ask for.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use tokio::time::{Duration, Instant};
 use crate::exposition::Format;
 use crate::exposition::gzip::Part;
 use crate::ledger::Ledger;
+use crate::ledger::zero_hold::ScrapeMark;
 use crate::snapshot::series;
 use crate::snapshot::summary::{self, Summary};
 use crate::source::Source;
@@ -29,12 +29,8 @@ pub struct SourceSnapshot {
     /// From then on it is withdrawn.
     pub stale_at: Instant,
     /// Whether it was in a response.
-    pub served: Arc<Served>,
+    pub mark: Arc<ScrapeMark>,
 }
-
-/// When a page first was in a response: milliseconds since [`super::SnapshotStore`] began, plus 1; 0 for not yet.
-#[derive(Debug, Default)]
-pub struct Served(AtomicU64);
 
 /// A page in one format.
 #[derive(Clone, Debug)]
@@ -43,21 +39,6 @@ pub struct Rendered {
     pub plain: Bytes,
     /// The same, compressed.
     packed: Arc<OnceCell<Part>>,
-}
-
-impl Served {
-    /// When it first was in a response, in milliseconds since [`super::SnapshotStore`] began.
-    pub fn at(&self) -> Option<u64> {
-        self.0.load(Ordering::Acquire).checked_sub(1)
-    }
-
-    /// Notes a response at `now`, on the same clock.
-    pub fn mark(&self, now: u64) {
-        // Only the first response counts; when another was faster, it has noted its time.
-        if self.at().is_none() {
-            let _ = self.0.compare_exchange(0, now + 1, Ordering::AcqRel, Ordering::Acquire);
-        }
-    }
 }
 
 impl Rendered {
@@ -70,13 +51,15 @@ impl Rendered {
 }
 
 impl SourceSnapshot {
-    /// The page of a source; `created` says whether OpenMetrics carries `_created`. It may be shown for `lifetime`.
+    /// The page of a source; `created` says whether OpenMetrics carries `_created`. It may be shown for `lifetime`, and a
+    /// response with it sets the `mark`.
     pub fn new(
         source: Arc<Source>,
         ledger: Arc<Ledger>,
         created: bool,
         read_at: Instant,
         lifetime: Duration,
+        mark: Arc<ScrapeMark>,
     ) -> Arc<Self> {
         Arc::new(Self {
             source,
@@ -86,7 +69,7 @@ impl SourceSnapshot {
             summary: OnceLock::new(),
             read_at,
             stale_at: read_at + lifetime,
-            served: Arc::default(),
+            mark,
         })
     }
 

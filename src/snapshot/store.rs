@@ -59,7 +59,7 @@ impl SnapshotStore {
     }
 
     /// Notes what a scrape asked for.
-    pub fn asked(&self, format: Format, packed: bool) {
+    pub fn mark_asked(&self, format: Format, packed: bool) {
         self.asked[format as usize][usize::from(packed)].store(self.now() + 1, Ordering::Relaxed);
     }
 
@@ -76,7 +76,7 @@ impl SnapshotStore {
         self.newest.store(Arc::new(Snapshot { pages, ..Snapshot::default() }));
     }
 
-    /// Milliseconds on the clock of [`super::Served::at`].
+    /// Milliseconds on the clock of [`crate::ledger::zero_hold::ScrapeMark`].
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -87,7 +87,7 @@ impl SnapshotStore {
     }
 
     /// The newest pages, and what `copy` takes of the metrics in the same moment.
-    pub fn together<T>(&self, copy: impl FnOnce() -> T) -> (Arc<Snapshot>, T) {
+    pub(super) fn together<T>(&self, copy: impl FnOnce() -> T) -> (Arc<Snapshot>, T) {
         let _still = self.together.read().unwrap_or_else(PoisonError::into_inner);
         (self.newest(), copy())
     }
@@ -148,10 +148,5 @@ impl SnapshotStore {
     /// How long this exists.
     pub fn age(&self) -> Duration {
         self.began.elapsed()
-    }
-
-    /// Notes that a response with this page is on its way.
-    pub fn served(&self, page: &SourceSnapshot) {
-        page.served.mark(self.now());
     }
 }

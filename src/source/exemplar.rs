@@ -49,6 +49,11 @@ impl Source {
         self.natives.iter().map(values).collect()
     }
 
+    /// True if a poll reads the rows of a group one by one.
+    pub fn needs_rows(&self) -> bool {
+        self.exemplar.is_some() || !self.natives.is_empty()
+    }
+
     /// The places of the exemplars of a metric, see [`Exemplars`]: one for a counter, one for each bucket of a histogram.
     pub fn exemplar_places(&self, metric: &Metric) -> Range<usize> {
         let Slots { counts, sum, .. } = metric.kind.slots();

@@ -11,6 +11,8 @@ mod measure;
 mod metric_table;
 mod names;
 
+pub use names::is_label_name;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;

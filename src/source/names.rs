@@ -36,15 +36,16 @@ pub fn metric(kind: &str, name: &str, unit: Option<&str>) -> Vec<String> {
     problems
 }
 
+/// True if Prometheus takes it for the name of a label.
+pub fn is_label_name(name: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    name.starts_with(letter) && name.chars().all(|c| letter(c) || c.is_ascii_digit())
+}
+
 /// What is wrong with the name of a label.
 pub fn label(label: &str) -> Vec<String> {
     let mut problems = Vec::new();
-    let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
-    if !label.starts_with(letter)
-        || !label.chars().all(|c| letter(c) || c.is_ascii_digit())
-        || label.starts_with("__")
-        || label == "le"
-    {
+    if !is_label_name(label) || label.starts_with("__") || label == "le" {
         problems.push(format!("\"{label}\" is not a valid label name: letters, digits and '_', not \"le\" or \"__…\""));
     }
     if label.len() > MAX_NAME_BYTES {

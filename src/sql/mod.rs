@@ -372,9 +372,11 @@ fn exact_sum(source: &Source, sum: &Sum, columns: &Columns) -> String {
 /// exemplars.
 fn rows(source: &Source) -> Vec<String> {
     let list = |item: String| format!("coalesce(array_agg({item}) FILTER (WHERE done), '{{}}')");
-    let is_needed = source.exemplar.is_some() || !source.natives.is_empty();
-    let values = source.values.iter().filter(|_| is_needed).map(|value| list(format!("{}::float8", valid(value))));
-    let only = source.only().into_iter().filter(|_| is_needed).map(|c| list(format!("{} IS TRUE", condition(c))));
+    if !source.needs_rows() {
+        return Vec::new();
+    }
+    let values = source.values.iter().map(|value| list(format!("{}::float8", valid(value))));
+    let only = source.only().into_iter().map(|c| list(format!("{} IS TRUE", condition(c))));
     let names = source.exemplar_column().map(|column| list(exemplar(column)));
     names.into_iter().chain(values).chain(only).collect()
 }

@@ -18,7 +18,7 @@ use super::basic_auth::{Verdict, Verifier};
 use super::body::Body;
 use super::config::loss::losses;
 use super::config::{Pem, Tls, WebConfig};
-use super::routes::plain;
+use super::plain_text::plain;
 use super::tls;
 use crate::telemetry::self_metrics::Metrics;
 

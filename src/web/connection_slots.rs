@@ -1,4 +1,4 @@
-//! ConnectionSlots for connections: as many as the process has files for, and who gives way when all are taken.
+//! Places for connections: as many as the process has files for, and who gives way when all are taken.
 //!
 //! A newcomer never waits for others to leave: the network that holds most places gives one up. So a crowd displaces
 //! itself, and everyone else is served.
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -99,7 +100,7 @@ impl Status {
 impl ConnectionSlots {
     /// As many places as the process may have files open, less those that it needs for itself.
     pub fn of_process() -> Arc<Self> {
-        Self::new(most_connections(std::fs::read_to_string("/proc/self/limits").ok().as_deref()))
+        Self::new(most_connections(getrlimit(Resource::Nofile).current))
     }
 
     /// So many places.
@@ -184,10 +185,13 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-fn most_connections(limits: Option<&str>) -> usize {
-    let line = limits.into_iter().flat_map(str::lines).find_map(|line| line.strip_prefix("Max open files"));
-    let files = line.and_then(|line| line.split_whitespace().next()).and_then(|soft| soft.parse().ok());
-    files.unwrap_or(usize::MAX).saturating_sub(OTHER_FILES).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+/// How many connections are kept by a process that may have so many files open; `None` for any number.
+fn most_connections(files: Option<u64>) -> usize {
+    files
+        .and_then(|files| usize::try_from(files).ok())
+        .unwrap_or(usize::MAX)
+        .saturating_sub(OTHER_FILES)
+        .clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
 #[cfg(test)]
@@ -196,12 +200,9 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_the_rest() {
-        let limits =
-            |soft: &str| format!("Limit   Soft Limit  Hard Limit  Units\nMax open files     {soft}   524288  files\n");
-        for (soft, most) in [("1024", 924), ("unlimited", 2048), ("1048576", 2048), ("64", 16)] {
-            assert_eq!(most_connections(Some(&limits(soft))), most, "{soft}");
+        for (files, most) in [(Some(1024), 924), (None, 2048), (Some(1_048_576), 2048), (Some(64), 16)] {
+            assert_eq!(most_connections(files), most, "{files:?}");
         }
-        assert_eq!(most_connections(None), 2048);
     }
 
     #[test]

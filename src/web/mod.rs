@@ -11,6 +11,7 @@ mod connection_slots;
 mod hashing;
 pub mod host;
 pub mod listen;
+mod plain_text;
 mod routes;
 mod status_page;
 mod timeout;

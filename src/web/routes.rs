@@ -2,27 +2,21 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use prometheus::proto::{Gauge, MetricFamily};
-use tokio::sync::OnceCell;
 use tokio::task::JoinError;
-use tokio::time::{Duration, Instant};
 
 use super::Client;
 use super::access::{AccessControl, Protection};
 use super::body::Body;
 use super::host;
+use super::plain_text::plain;
 use super::status_page::{self, View};
 use crate::exposition::gzip;
-use crate::exposition::{Format, accept, own};
-use crate::snapshot::{CachedResponse, SnapshotStore};
+use crate::exposition::{Format, accept};
+use crate::snapshot::SnapshotStore;
 use crate::source::Source;
 use crate::telemetry::self_metrics::Metrics;
-
-/// The metrics of the process, which change all the time, are read at most this often.
-const READ_PROCESS: Duration = Duration::from_secs(1);
 
 /// Everything that a response is made of.
 #[derive(Debug)]
@@ -108,15 +102,9 @@ impl AppState {
     async fn metrics<B>(&self, request: &Request<B>) -> Response<Body> {
         let format = accept::format(&listed(request, header::ACCEPT));
         let packed = accept::gzip(&listed(request, header::ACCEPT_ENCODING));
-        self.published.asked(format, packed);
-        let (answer, body) = match self.body(format, packed).await {
-            Ok(made) => made,
-            // It fails only when the process ends.
-            Err(_) => return plain(StatusCode::SERVICE_UNAVAILABLE, "503: stopping\n".to_owned()),
+        let Ok(body) = self.exposition(format, packed, request.method() == Method::GET).await else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "503: stopping\n".to_owned());
         };
-        if request.method() == Method::GET {
-            answer.pages.iter().for_each(|page| self.published.served(page));
-        }
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
@@ -127,43 +115,16 @@ impl AppState {
         response
     }
 
-    async fn body(&self, format: Format, packed: bool) -> Result<(Arc<CachedResponse>, Body), JoinError> {
-        let answer = self.exposition(format).await?;
-        if !packed {
-            let body = Body::of(answer.plain.iter().cloned());
-            return Ok((answer, body));
+    /// The metrics as they are asked for; series count as seen once one that `is_get` is answered. Fails only when the
+    /// process ends.
+    async fn exposition(&self, format: Format, packed: bool, is_get: bool) -> Result<Body, JoinError> {
+        self.published.mark_asked(format, packed);
+        let response = self.published.response(format, &self.metrics, self.sources.len()).await?;
+        let body = if packed { Body::from(response.packed().await?) } else { Body::of(response.plain()) };
+        if is_get {
+            self.published.mark_scraped(&response);
         }
-        let pack = async || {
-            let mut parts = Vec::with_capacity(answer.pages.len());
-            for page in &answer.pages {
-                parts.push(page.rendered(format).await?.packed().await?.clone());
-            }
-            Ok(Bytes::from(gzip::member(&parts, answer.plain.last().map_or(&[], |own| own)).concat()))
-        };
-        let body = Body::from(answer.packed.get_or_try_init(pack).await?.clone());
-        Ok((answer, body))
-    }
-
-    /// The last answer, or a new one when something has changed since.
-    async fn exposition(&self, format: Format) -> Result<Arc<CachedResponse>, JoinError> {
-        let now = Instant::now();
-        let last = self.published.newest().answers[format as usize].load_full();
-        let version = self.metrics.version();
-        if let Some(answer) = last.filter(|answer| answer.version == version && now < answer.until) {
-            return Ok(answer);
-        }
-        // The version is read before the metrics: what changes meanwhile makes another answer.
-        let (newest, (version, families)) = self.published.together(|| (self.metrics.version(), self.metrics.gather()));
-        let pages = newest.fresh();
-        let until = pages.iter().map(|page| page.stale_at).chain([now + READ_PROCESS]).min().unwrap_or(now);
-        let mut plain = Vec::with_capacity(pages.len() + 1);
-        for page in &pages {
-            plain.push(page.rendered(format).await?.plain.clone());
-        }
-        plain.push(of_exporter(families, format, pages.len() == self.sources.len()));
-        let answer = Arc::new(CachedResponse { pages, plain, packed: OnceCell::new(), version, until });
-        newest.answers[format as usize].store(Some(answer.clone()));
-        Ok(answer)
+        Ok(body)
     }
 
     fn status<B>(&self, request: &Request<B>, is_known: bool) -> Response<Body> {
@@ -201,28 +162,8 @@ impl AppState {
     }
 }
 
-/// The exporter's own metrics, with the end mark; when data is withdrawn, it is not up.
-fn of_exporter(mut families: Vec<MetricFamily>, format: Format, complete: bool) -> Bytes {
-    if !complete {
-        // Only in this response: the gauge itself belongs to the poller, which may be setting it right now.
-        let up = families.iter_mut().filter(|family| family.name() == "rsolv_exporter_up");
-        up.flat_map(|family| family.mut_metric()).for_each(|metric| metric.set_gauge(Gauge::default()));
-    }
-    let mut encoder = format.encoder(false, 0);
-    own::encode(encoder.as_mut(), &families);
-    [encoder.finish().as_slice(), format.end().as_bytes()].concat().into()
-}
-
 /// All values of a header that is a list, as one list.
 fn listed<B>(request: &Request<B>, name: HeaderName) -> String {
     let values: Vec<&str> = request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     values.join(",")
-}
-
-/// A response of one line of text.
-pub fn plain(status: StatusCode, text: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }

@@ -9,6 +9,7 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{GeneralNameRef, X509, X509Ref};
 
 use super::config::{ClientAuth, Pem, Tls};
+use crate::tls_error::reasons;
 
 /// Reads the files and makes a context for connections. Errors name the key and the file.
 pub fn context(tls: &Tls) -> Result<SslContext, String> {
@@ -142,10 +143,9 @@ impl Pem {
     }
 }
 
-/// The library's reason without its file names and line numbers.
+/// The key and the library's reason.
 fn failed(key: &str, error: &ErrorStack) -> String {
-    let reasons: Vec<&str> = error.errors().iter().filter_map(openssl::error::Error::reason).collect();
-    let reasons = if reasons.is_empty() { "cannot be used".to_owned() } else { reasons.join(", ") };
+    let reasons = reasons(error).unwrap_or_else(|| "cannot be used".to_owned());
     if key.is_empty() { reasons } else { format!("{key}: {reasons}") }
 }
 

@@ -68,7 +68,8 @@ fn render(state: &State) -> Result<f64> {
         };
         let started = Instant::now();
         let now = tokio::time::Instant::now();
-        let page = SourceSnapshot::new(source.into(), ledger.into(), false, now, Duration::from_secs(300));
+        let page =
+            SourceSnapshot::new(source.into(), ledger.into(), false, now, Duration::from_secs(300), Default::default());
         let text = page.render(Format::OpenMetrics, 0);
         took += started.elapsed();
         drop(text);

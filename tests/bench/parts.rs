@@ -57,7 +57,8 @@ fn ledger(source: &Source, repositories: i64) -> Ledger {
 fn page(repositories: i64) -> Arc<SourceSnapshot> {
     let source = source();
     let ledger = ledger(&source, repositories);
-    SourceSnapshot::new(source.into(), ledger.into(), false, tokio::time::Instant::now(), Duration::from_secs(300))
+    let now = tokio::time::Instant::now();
+    SourceSnapshot::new(source.into(), ledger.into(), false, now, Duration::from_secs(300), Arc::default())
 }
 
 /// A poll with 99 new rows, while the last page shares the ledger.

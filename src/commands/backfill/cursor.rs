@@ -1,9 +1,7 @@
 //! A statement that PostgreSQL has run to its end, and whose rows it keeps to be read again and again.
 
-use tokio_postgres::Row;
-
 use super::family::{Happened, Step};
-use crate::postgres::{Failure, Lossy, Reason, Session, in_file};
+use crate::postgres::{Failure, Reason, Row, Session, in_file};
 use crate::query::timeline::Piece;
 use crate::source::Source;
 
@@ -76,20 +74,14 @@ impl Cursor {
 }
 
 /// A row of [`crate::sql::history::Layout::steps`] with so many labels; nothing if it is of a later piece.
-pub fn step(row: &Row, labels: usize, piece: Option<&Piece>) -> Result<Option<Step>, tokio_postgres::Error> {
-    let number: i64 = row.try_get(labels + 4)?;
-    if piece.is_some_and(|piece| number > piece.number) {
-        return Ok(None);
-    }
-    Ok(Some(Step {
-        labels: texts(row, labels)?,
-        point: row.try_get(labels)?,
-        birth: row.try_get(labels + 1)?,
-        happened: Happened { counts: row.try_get(labels + 2)?, sums: row.try_get(labels + 3)? },
-    }))
-}
-
-/// The first columns of a row, as text.
-pub fn texts(row: &Row, columns: usize) -> Result<Vec<String>, tokio_postgres::Error> {
-    (0..columns).map(|i| row.try_get::<_, Lossy>(i).map(|text| text.0)).collect()
+///
+/// # Errors
+/// Fails if the row has other columns.
+pub fn step(row: &Row, labels: usize, piece: Option<&Piece>) -> Result<Option<Step>, Failure> {
+    let mut cells = row.cells();
+    let (labels, point, birth) = (cells.texts(labels)?, cells.take()?, cells.take()?);
+    let happened = Happened { counts: cells.take()?, sums: cells.take()? };
+    let number: i64 = cells.take()?;
+    let is_later = piece.is_some_and(|piece| number > piece.number);
+    Ok((!is_later).then_some(Step { labels, point, birth, happened }))
 }

@@ -13,25 +13,117 @@ mod target;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use crate::query::timeline::Timeline;
+use clap::{Arg, ArgAction, Command};
 
-use crate::commands::reconcile::{self, Ledgers};
+use super::arguments::duration;
+use super::reconcile::{self, Ledgers};
+use super::{CommandError, Invocation, Subcommand, block_on, output};
 use crate::config::Settings;
 use crate::exposition::{Encoder as _, Format, text};
 use crate::ledger::{Labels, Ledger};
-use crate::postgres::{Failure, Reason, Session, definition};
-use crate::query::timeline::Piece;
-use crate::source::kind;
-use crate::source::{Metric, Source};
+use crate::postgres::{Failure, Row, Session, definition};
+use crate::query::timeline::{Piece, Timeline};
+use crate::source::{Metric, Source, is_label_name, kind};
 use crate::sql::Columns;
 use crate::sql::history::{self, Layout, layouts};
-use cursor::{Cursor, step, texts};
+use cursor::{Cursor, step};
 use estimate::{Estimate, Lives, size};
 use family::{Family, Gone, Totals, beginning};
 use progress::Progress;
 use target::Days;
+
+/// The command.
+pub const COMMAND: Subcommand = Subcommand {
+    name: "backfill",
+    settings: &["database.", "state.", "queries.", "series.limit", "log."],
+    define,
+    run,
+};
+
+fn define(command: Command) -> Command {
+    command
+        .about("Write the history as OpenMetrics with timestamps, for promtool")
+        .arg(
+            Arg::new("from")
+                .long("from")
+                .value_name("TIME")
+                .required(true)
+                .help("The first sample: 2026-01-31, 2026-01-31T12:00:00Z, 30d (ago) or seconds since the epoch"),
+        )
+        .arg(Arg::new("to").long("to").value_name("TIME").default_value("now").help("The last sample"))
+        .arg(
+            Arg::new("step")
+                .long("step")
+                .value_name("DURATION")
+                .default_value("1m")
+                .value_parser(duration)
+                .help("From one sample to the next"),
+        )
+        .arg(
+            Arg::new("output-dir")
+                .long("output-dir")
+                .value_name("DIRECTORY")
+                .help("Write a file for each day there, and go on there after an interruption"),
+        )
+        .arg(
+            Arg::new("label")
+                .long("label")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .value_parser(pair)
+                .help("A label for every series; give job and instance as Prometheus does, so that live series go on"),
+        )
+        .after_long_help(
+            "\
+Every series begins one step before its first event, where it is 0, or at --from.
+It has a sample at every step at which it changes, else one every four minutes.
+Its last value is the live one, less what happened after --to; rows that are gone
+count as before --from, as far as state.file knows them. Gauges of open rows have
+no history and are left out. How much it will be is said first.
+
+PostgreSQL reads each table once for every list of labels that metrics have, once
+more for a gauge of the newest execution, and once more for every list with
+state.file; it sorts what it reads, if need be on disk. Run it on a replica, with
+a statement_timeout to match. The transaction lasts until all is written. This
+side holds a few thousand rows and the total of each series, whatever the range.
+
+promtool reads a file again for every block in it: with a file for each day and
+blocks of a day that is seldom. The same command in the same directory goes on
+after an interruption. Leave out the last three hours (--to 3h): Prometheus still
+writes to the block in memory there. Blocks older than Prometheus' retention are
+deleted as soon as it sees them.
+
+Example:
+  rsolv-exporter backfill --from 30d --to 3h --output-dir history \\
+    --database.statement-timeout 30m \\
+    --label job=rsolv-exporter --label instance=exporter:10060
+  for day in history/*.om; do promtool tsdb create-blocks-from openmetrics \\
+    --max-block-duration=24h $day /var/lib/prometheus/metrics2; done",
+        )
+}
+
+fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
+    let (settings, sources) = invocation.prepare()?;
+    let options = Options::new(invocation);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let timeline = check(&options, &sources, now).map_err(CommandError::invalid_question)?;
+    block_on(async {
+        let ledgers = Ledgers::load(&settings, &sources);
+        let mut out = output::stdout();
+        write(&settings, &sources, &timeline, &options, &ledgers, &mut out).await?;
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
 
 /// What to write.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +138,19 @@ pub struct Options {
     pub labels: Vec<(String, String)>,
     /// Where a file for each day is written, instead of all to standard output.
     pub output_dir: Option<PathBuf>,
+}
+
+impl Options {
+    fn new(invocation: &Invocation) -> Self {
+        let text = |name: &str| invocation.text(name).unwrap_or_default().to_owned();
+        Self {
+            from: text("from"),
+            to: text("to"),
+            step: invocation.arguments.get_one("step").copied().unwrap_or_default(),
+            labels: invocation.arguments.get_many("label").into_iter().flatten().cloned().collect(),
+            output_dir: invocation.text("output-dir").map(PathBuf::from),
+        }
+    }
 }
 
 /// Why there is no history, or not all of it.
@@ -68,13 +173,25 @@ pub enum BackfillError {
     Other(PathBuf),
 }
 
+impl From<BackfillError> for CommandError {
+    fn from(error: BackfillError) -> Self {
+        match error {
+            BackfillError::Write(error) => Self::Write(error),
+            BackfillError::Other(_) => Self::invalid_question(error),
+            error => Self::failed(error),
+        }
+    }
+}
+
 /// What `options` mean at `now` (milliseconds since the epoch), for these sources.
-pub fn check(options: &Options, sources: &[Source], now: i64) -> Result<Timeline, String> {
+fn check(options: &Options, sources: &[Source], now: i64) -> Result<Timeline, String> {
     for (name, _) in &options.labels {
-        let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
-        let valid = name.starts_with(letter) && name.chars().all(|c| letter(c) || c.is_ascii_digit());
         let taken = sources.iter().any(|source| source.labels.iter().chain(&source.by).any(|label| label == name));
-        if !valid || taken || name == "le" || options.labels.iter().filter(|(other, _)| other == name).count() > 1 {
+        if !is_label_name(name)
+            || taken
+            || name == "le"
+            || options.labels.iter().filter(|(other, _)| other == name).count() > 1
+        {
             return Err(format!(
                 "--label {name}: is no label name, is given twice, or is a label of the metrics already"
             ));
@@ -87,7 +204,7 @@ pub fn check(options: &Options, sources: &[Source], now: i64) -> Result<Timeline
 ///
 /// # Errors
 /// Fails if the database does not answer, or if the history cannot be written.
-pub async fn run(
+async fn write(
     settings: &Settings,
     sources: &[Source],
     timeline: &Timeline,
@@ -118,7 +235,7 @@ pub async fn run(
         }
         for metric in source.metrics.iter().filter(|metric| metric.kind.history() == kind::History::LastFinished) {
             let cursor = reader.declare("newest", newest.len(), &history::newest(source, &columns, timeline)).await?;
-            newest.push(Newest { source, metric, cursor, gone: ledger.and_then(Ledger::newest), at: None });
+            newest.push(Newest { metric, cursor, gone: ledger.and_then(Ledger::newest), at: None });
         }
     }
     progress.clear();
@@ -185,11 +302,10 @@ impl History<'_> {
         let mut sink = |text: &str| out.write_all(text.as_bytes()).map_err(BackfillError::from);
         for metric in metrics {
             let mut family = Family::new((self.layout, metric), (timeline, piece), &self.totals, extra);
-            let each =
-                |row: &tokio_postgres::Row| match step(row, self.labels(), Some(piece)).map_err(|e| self.broken(&e))? {
-                    Some(step) => family.row(&step, &mut sink).map(|()| true),
-                    None => Ok(false),
-                };
+            let each = |row: &Row| match step(row, self.labels(), Some(piece))? {
+                Some(step) => family.row(&step, &mut sink).map(|()| true),
+                None => Ok(false),
+            };
             rows = self.cursor.read(session, each).await?;
             totals = family.end(&mut sink)?;
         }
@@ -202,19 +318,10 @@ impl History<'_> {
     fn labels(&self) -> usize {
         self.layout.source.labels.len() + self.layout.by.len()
     }
-
-    fn broken(&self, error: &tokio_postgres::Error) -> Failure {
-        broken(self.layout.source, error)
-    }
-}
-
-fn broken(source: &Source, error: &tokio_postgres::Error) -> Failure {
-    Failure::new(Reason::Decode, format!("{}: {error}", source.name))
 }
 
 /// When the newest execution was, over time.
 struct Newest<'a> {
-    source: &'a Source,
     metric: &'a Metric,
     cursor: Cursor,
     /// When the newest execution was that is gone, as the ledger knows.
@@ -232,7 +339,7 @@ impl Newest<'_> {
         extra: &[(String, String)],
         out: &mut dyn Write,
     ) -> Result<(), BackfillError> {
-        let Self { source, metric, cursor, gone, at } = self;
+        let Self { metric, cursor, gone, at } = self;
         let mut encoder = text::Encoder::new(Format::OpenMetrics, false, 0);
         encoder.family(&metric.name, metric.kind.type_name(), metric.unit.as_deref(), &metric.help);
         let labels: Vec<_> = extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -254,8 +361,7 @@ impl Newest<'_> {
         };
         let read = cursor
             .read(session, |row| {
-                let read = || Ok((row.try_get::<_, i64>(0)?, row.try_get::<_, f64>(1)?, row.try_get::<_, i64>(2)?));
-                let (point, time, number) = read().map_err(|e: tokio_postgres::Error| broken(source, &e))?;
+                let (point, time, number): (i64, f64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 if number > piece.number {
                     return Ok(false);
                 }
@@ -295,8 +401,8 @@ impl Reader<'_> {
     /// From when on each series is there, and how often it changes.
     async fn lives(&self, history: &History<'_>) -> Result<Lives, Failure> {
         let mut lives: Lives = history.totals.keys().map(|labels| (labels.clone(), (0, 0))).collect();
-        let each = |row: &tokio_postgres::Row| {
-            let step = step(row, history.labels(), None).map_err(|e| history.broken(&e))?;
+        let each = |row: &Row| {
+            let step = step(row, history.labels(), None)?;
             if let Some(step) = step {
                 lives.entry(step.labels).or_insert((step.point, 0)).1 += 1;
             }
@@ -328,9 +434,9 @@ impl Reader<'_> {
         let statement = layout.totals(self.columns, reconcile::sets(Some(ledger)), &reconcile::counted(ledger));
         let cursor = self.declare("gone", 0, &statement).await?;
         let at = layout.source.labels.len() + layout.by.len();
-        let each = |row: &tokio_postgres::Row| {
-            let read = || Ok((texts(row, at)?, row.try_get::<_, Vec<i64>>(at)?, row.try_get::<_, Vec<f64>>(at + 1)?));
-            let (labels, counts, sums) = read().map_err(|e: tokio_postgres::Error| broken(self.source, &e))?;
+        let each = |row: &Row| {
+            let mut cells = row.cells();
+            let (labels, counts, sums): (_, Vec<i64>, Vec<f64>) = (cells.texts(at)?, cells.take()?, cells.take()?);
             add(labels, counts.iter().map(|n| -n).collect(), sums.iter().map(|sum| -sum).collect());
             Ok::<_, Failure>(true)
         };

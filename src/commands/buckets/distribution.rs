@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::snapshot::distribution::{Quantile, histogram_quantile};
+
 /// Bounds are chosen among these, times powers of ten.
 const NICE: [f64; 10] = [1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0];
 /// The quantiles that matter.
@@ -121,17 +123,11 @@ impl Distribution {
     }
 }
 
-/// As in Prometheus' promql/quantile.go; `counts` are cumulative.
+/// What Prometheus says: the last bound for what is above it.
 fn estimate(q: f64, bounds: &[f64], counts: &[u64], total: u64) -> Option<f64> {
-    let rank = q * total as f64;
-    let bucket = counts.iter().position(|&count| count as f64 >= rank);
-    let Some(bucket) = bucket else { return bounds.last().copied() };
-    if bucket == 0 && bounds[0] <= 0.0 {
-        return Some(bounds[0]);
-    }
-    let (start, below) = if bucket == 0 { (0.0, 0) } else { (bounds[bucket - 1], counts[bucket - 1]) };
-    let inside = counts[bucket].saturating_sub(below) as f64;
-    Some(start + (bounds[bucket] - start) * ((rank - below as f64) / inside))
+    histogram_quantile(q, bounds, counts, total).map(|quantile| match quantile {
+        Quantile::At(value) | Quantile::Above(value) => value,
+    })
 }
 
 /// The smallest number of five significant digits that is not below a value.

@@ -3,26 +3,63 @@
 mod distribution;
 
 use std::fmt::{self, Write};
+use std::process::ExitCode;
 use std::time::Duration;
+
+use clap::Command;
 
 pub use distribution::{Distribution, QUANTILES};
 
-use crate::commands::backward_scan::{OLDER, State, Walk};
-use crate::commands::text_table::{Column, WIDTH, table};
+use super::backward_scan::{OLDER, State, Walk};
+use super::text_table::{Column, WIDTH, table};
+use super::{CommandError, Invocation, Subcommand, arguments, block_on, output, selector};
 use crate::config::Settings;
 use crate::config::duration;
-use crate::postgres::Failure;
 use crate::query::resolved::ResolvedSelector;
 use crate::source::Native;
 use crate::sql::series::{behind, row_value, view_of};
 
-/// What to look at.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Options {
-    /// Which histogram, and if wanted which of its series.
-    pub selector: String,
-    /// Executions that finished within this time.
-    pub since: Duration,
+/// The command.
+pub const COMMAND: Subcommand =
+    Subcommand { name: "buckets", settings: &["database.", "queries.", "log."], define, run };
+
+fn define(command: Command) -> Command {
+    command
+        .about("Suggest the bounds of a histogram from the values that there are")
+        .arg(selector::argument("The histogram, if wanted with labels").required(true))
+        .arg(arguments::since().default_value("30d").help("Executions that finished within this time"))
+        .after_long_help(
+            "\
+It prints p50, p90, p95 and p99 of the values, what histogram_quantile makes of
+them with today's and with the suggested bounds, how many values are above the
+last bound, and the TOML to paste. Values are rounded up to five significant
+digits. The table is read backwards by id, as by the command rows.
+
+Examples:
+  rsolv-exporter buckets rsolv_validation_duration_milliseconds
+  rsolv-exporter buckets --since 7d \\
+    'rsolv_mitigation_trust_score_value{language=\"ruby\"}'",
+        )
+}
+
+fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
+    let (settings, sources) = invocation.prepare()?;
+    let selector = invocation.text("selector").unwrap_or_default();
+    let since = invocation.arguments.get_one("since").copied().unwrap_or_default();
+    let question = ResolvedSelector::parse(selector, &sources)?;
+    if !question.is_histogram() {
+        let problem = format!("{selector} is no histogram by its own name, without le");
+        return Err(CommandError::invalid_question(problem));
+    }
+    block_on(async {
+        let found = suggest(&settings, &question, since).await?;
+        let text = found.to_string();
+        if found.bounds.is_empty() {
+            return Err(CommandError::failed(text.trim_end()));
+        }
+        output::write(&text)?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// What was found.
@@ -40,13 +77,14 @@ pub struct Suggestion<'a> {
 }
 
 /// Reads the values of a histogram, newest first.
-pub async fn suggest<'a>(
+async fn suggest<'a>(
     settings: &Settings,
     question: &'a ResolvedSelector<'a>,
     since: Duration,
-) -> Result<Suggestion<'a>, Failure> {
+) -> Result<Suggestion<'a>, CommandError> {
     let session = settings.target.connect().await?;
     let clock = session.begin().await?.clock;
+    selector::compile(&session, question.regular()).await?;
     let columns = session.describe(question.source).await?;
     let view = view_of(question, None);
     let limit = settings.target.timeouts().statement;
@@ -61,12 +99,10 @@ pub async fn suggest<'a>(
     );
     let mut values = Distribution::default();
     while walk.state == State::Going {
-        let (rows, first) = walk.next(&found, "found.value").await?;
-        for row in &rows {
-            let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
-            if let Some(value) = row.try_get::<_, Option<f64>>(first).map_err(failure)? {
-                let times: i64 = row.try_get(first + 1).map_err(failure)?;
-                values.add(value, times.unsigned_abs());
+        for row in &walk.next(&found, "found.value").await? {
+            let mut found = row.cells();
+            if let Some(value) = found.take::<Option<f64>>()? {
+                values.add(value, found.take::<i64>()?.unsigned_abs());
             }
         }
     }

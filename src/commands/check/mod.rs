@@ -7,25 +7,74 @@ mod report;
 mod sample;
 mod state;
 
+use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use crate::postgres::remedy::remedy;
-pub use report::{Clock, Line, Report};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, Command};
 
+use report::{Clock, Line, Report};
+
+use super::{CommandError, FAILED, Invocation, Subcommand, block_on, invocation, output};
 use crate::config::Settings;
 use crate::ledger::frontier::ReadPlan;
 use crate::poll::failing;
+use crate::postgres::remedy::remedy;
 use crate::postgres::{Failure, Opening, Reason, Session, definition};
 use crate::source::Source;
 use crate::sql;
+use crate::web::AccessControl;
 
 /// So many of the newest rows are read to see that the statement of a poll works, and what they hold.
 const SAMPLE: i64 = 10_000;
 /// A larger difference of clocks is worth a warning, in seconds.
 const CLOCKS: f64 = 5.0;
 
+/// The command.
+pub const COMMAND: Subcommand = Subcommand {
+    name: "check",
+    settings: &["database.", "state.", "queries.", "series.limit", "web.config_file", "log."],
+    define,
+    run,
+};
+
+fn define(command: Command) -> Command {
+    command
+        .about("Check settings, queries and privileges against the real database")
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .default_value("table")
+                .value_parser(PossibleValuesParser::new(["table", "json"]))
+                .help("For people, or for programs"),
+        )
+        .after_long_help(
+            "\
+It runs the statement of a poll on the newest 10000 rows, and shows how PostgreSQL
+runs it, what is in the rows, and which values are rejected and why. Missing
+privileges come with the GRANT that gives them. Exit status 1 says that numbers
+would be wrong or absent.
+
+Examples:
+  rsolv-exporter check
+  rsolv-exporter check --format json | jq .problems",
+        )
+}
+
+fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
+    let (settings, sources) = (invocation.settings()?, invocation.sources()?);
+    AccessControl::open(settings.web.config_file.clone()).map_err(CommandError::invalid_web_config)?;
+    invocation::start_log(&settings);
+    block_on(async {
+        let report = check(&settings, &sources).await;
+        output::print(&if invocation.text("format") == Some("json") { report.to_json() } else { report.to_string() });
+        Ok(if report.good { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    })
+}
+
 /// Checks everything that can be checked without changing anything.
-pub async fn run(settings: &Settings, sources: &[Source]) -> Report {
+async fn check(settings: &Settings, sources: &[Source]) -> Report {
     let mut report = Report { database: settings.target.to_string(), ..Report::default() };
     state::check(&mut report, settings, sources);
     match settings.target.connect().await {
@@ -61,8 +110,8 @@ async fn server(report: &mut Report, session: &Session) -> Result<(), Failure> {
         ));
     }
     let row = session.one("SELECT current_setting('server_version'), current_setting('is_superuser') = 'on'").await?;
-    report.server = row.try_get(0).unwrap_or_default();
-    if row.try_get(1).unwrap_or(false) {
+    report.server = row.get(0).unwrap_or_default();
+    if row.get(1).unwrap_or(false) {
         report.warnings.push("the role is a superuser: make one that can only read, see deploy/postgres/".to_owned());
     }
     session.end().await
@@ -89,7 +138,7 @@ async fn try_source(
 ) -> Result<Vec<String>, Failure> {
     session.begin().await?;
     let role = session.one("SELECT quote_ident(current_user), current_setting('is_superuser') = 'on'").await?;
-    let user: String = role.try_get(0).map_err(|e| Failure::of_query(&e))?;
+    let user: String = role.get(0)?;
     let found = privileges::privileges(session, source, &user).await?;
     session.batch("SAVEPOINT described").await?;
     let columns = match session.describe(source).await {
@@ -107,7 +156,7 @@ async fn try_source(
         columns => columns?,
     };
     line.columns = columns.len();
-    if !found.writable.is_empty() && !role.try_get(1).unwrap_or(false) {
+    if !found.writable.is_empty() && !role.get(1).unwrap_or(false) {
         let tables = found.writable.join(", ");
         report.warnings.push(format!(
             "the role can change {tables}, and only needs to read\n\
@@ -128,7 +177,7 @@ async fn try_source(
         "SELECT min(id)::int8 FROM (SELECT id FROM (\n{}\n) AS execution ORDER BY execution.id DESC LIMIT {SAMPLE}) AS newest",
         source.sql
     );
-    let lowest: Option<i64> = session.one(&newest).await?.try_get(0).map_err(|e| Failure::of_query(&e))?;
+    let lowest: Option<i64> = session.one(&newest).await?.get(0)?;
     let above = match lowest {
         Some(lowest) => lowest.checked_sub(1),
         None => {
@@ -190,10 +239,8 @@ async fn sequence(
         sql::literal(sequence)
     );
     let row = session.one(&statement).await?;
-    let read = || -> Result<[Option<bool>; 3], tokio_postgres::Error> {
-        Ok([row.try_get(0)?, row.try_get(1)?, row.try_get(2)?])
-    };
-    let [is_sequence, is_own, may_read] = read().map_err(|e| Failure::of_query(&e))?;
+    let (is_sequence, is_own, may_read): (Option<bool>, Option<bool>, Option<bool>) =
+        (row.get(0)?, row.get(1)?, row.get(2)?);
     let from = findings.sequence.as_ref().map(|own| format!("; the ids come from {own}")).unwrap_or_default();
     if is_sequence != Some(true) {
         let problem = if is_sequence.is_none() { "there is no" } else { "is a table or a view, and no" };

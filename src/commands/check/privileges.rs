@@ -2,11 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tokio_postgres::Row;
-use tokio_postgres::types::Type;
-
 use super::references::{References, Table, references};
-use crate::postgres::{Failure, Session};
+use crate::postgres::{Failure, Row, Session, Type};
 use crate::source::Source;
 
 /// What was found about one source.
@@ -45,25 +42,26 @@ pub async fn privileges(session: &Session, source: &Source, user: &str) -> Resul
     let mut tables: BTreeMap<String, Found> = BTreeMap::new();
     let mut oids: BTreeSet<i64> = BTreeSet::new();
     for row in &rows {
-        let text = |i| row.try_get::<_, String>(i).map_err(|e| Failure::of_query(&e));
-        let flag = |i| row.try_get::<_, bool>(i).map_err(|e| Failure::of_query(&e));
-        let (schema, name, column) = (text(0)?, text(1)?, text(2)?);
+        let mut cells = row.cells();
+        let (schema, name, column): (String, String, String) = (cells.take()?, cells.take()?, cells.take()?);
+        let (may_read, may_use_schema, may_write): (bool, bool, bool) = (cells.take()?, cells.take()?, cells.take()?);
+        let (quoted_schema, quoted_table, quoted_column) = (cells.take()?, cells.take()?, cells.take()?);
         // A name without a schema is looked up where a poll looks it up.
         let same = |t: &&Table| t.name == name && t.schema.as_deref().unwrap_or("public") == schema;
         let mentioned: Vec<&Table> = found.tables.iter().filter(same).collect();
         if mentioned.is_empty() {
             continue;
         }
-        if !flag(4)? {
-            schemas.insert(text(6)?);
+        if !may_use_schema {
+            schemas.insert(quoted_schema);
         }
-        let table = tables.entry(text(7)?).or_default();
-        oids.insert(row.try_get::<_, i64>(9).map_err(|e| Failure::of_query(&e))?);
-        table.writable = flag(5)?;
+        let table = tables.entry(quoted_table).or_default();
+        oids.insert(cells.take()?);
+        table.writable = may_write;
         if mentioned.iter().any(|t| found.reads(t, &column)) {
             table.read = true;
-            if !flag(3)? {
-                table.denied.push(text(8)?);
+            if !may_read {
+                table.denied.push(quoted_column);
             }
         }
     }
@@ -101,10 +99,8 @@ async fn functions(session: &Session, found: &References) -> Result<Vec<Function
          JOIN pg_catalog.pg_proc AS p ON p.pronamespace = n.oid AND p.proname = called.name \
          WHERE NOT has_function_privilege(p.oid, 'EXECUTE') OR NOT has_schema_privilege(n.oid, 'USAGE') ORDER BY 3";
     let rows = session.rows(statement, &[(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)]).await?;
-    let read = |row: &Row| {
-        Ok(Function { schema: row.try_get(0)?, may_use_schema: row.try_get(1)?, signature: row.try_get(2)? })
-    };
-    rows.iter().map(read).collect::<Result<_, _>>().map_err(|e| Failure::of_query(&e))
+    let read = |row: &Row| Ok(Function { schema: row.get(0)?, may_use_schema: row.get(1)?, signature: row.get(2)? });
+    rows.iter().map(read).collect()
 }
 
 /// Grants for what views read: a view reads with the rights of its owner, unless it is one WITH (security_invoker), and
@@ -136,5 +132,5 @@ async fn below_views(session: &Session, oids: &[i64]) -> Result<Vec<String>, Fai
          JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace \
          WHERE NOT has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1";
     let rows = session.rows(statement, &[(&oids, Type::INT8_ARRAY)]).await?;
-    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(|e| Failure::of_query(&e))
+    rows.iter().map(|row| row.get(0)).collect()
 }

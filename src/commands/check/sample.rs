@@ -8,7 +8,7 @@ use crate::exposition::Format;
 use crate::ledger::frontier::ReadPlan;
 use crate::ledger::missing::Moment;
 use crate::ledger::{Group, Ledger};
-use crate::postgres::{Failure, Reason, Session};
+use crate::postgres::{Failure, Reason, Row, Session};
 use crate::snapshot::series;
 use crate::source::Source;
 use crate::sql::view::{NAME, View, reason, view};
@@ -119,13 +119,7 @@ pub async fn rejected(
         values.join(", "),
     );
     let rows = session.rows(&statement, &[]).await?;
-    let read = |row: &tokio_postgres::Row| {
-        Ok(Rejected {
-            column: row.try_get(0)?,
-            reason: row.try_get(1)?,
-            rows: row.try_get(2)?,
-            examples: row.try_get(3)?,
-        })
-    };
-    rows.iter().map(read).collect::<Result<_, _>>().map_err(|e| Failure::of_query(&e))
+    let read =
+        |row: &Row| Ok(Rejected { column: row.get(0)?, reason: row.get(1)?, rows: row.get(2)?, examples: row.get(3)? });
+    rows.iter().map(read).collect()
 }

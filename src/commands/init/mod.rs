@@ -7,7 +7,11 @@ mod words;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
+use clap::{Arg, Command};
+
+use super::{CommandError, Invocation, Subcommand, block_on, output};
 use crate::config::Settings;
 use crate::postgres::Failure;
 use draft::Draft;
@@ -32,12 +36,42 @@ pub enum InitError {
     },
 }
 
+/// The command.
+pub const COMMAND: Subcommand = Subcommand { name: "init", settings: &[], define, run };
+
+fn define(command: Command) -> Command {
+    command
+        .about("Write a first definition for a table, from its columns and newest rows")
+        .arg(Arg::new("table").value_name("TABLE").required(true).help("The table, if need be as SCHEMA.TABLE"))
+        .after_long_help(
+            "\
+It writes TABLE.sql and TABLE.toml into queries.dir, else into the current
+directory, and prints the GRANT for the role. It reads the catalog, and of the
+newest 10000 rows what the role may see: which columns have few values, and how
+numbers are distributed. Nothing that is there is overwritten.
+
+Example:
+  rsolv-exporter init jobs --queries.dir queries
+  rsolv-exporter check --queries.dir queries",
+        )
+}
+
+fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
+    // There need not be any definition yet.
+    let settings = invocation.settings()?;
+    let table = invocation.text("table").unwrap_or_default();
+    block_on(async {
+        output::print(&write(&settings, table).await.map_err(CommandError::failed)?);
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
 /// Writes `NAME.sql` and `NAME.toml` for a table into `queries.dir`, else into the current directory; what is to be done
 /// then, as text.
 ///
 /// # Errors
 /// Fails if there is no such table, or if a file is there already.
-pub async fn run(settings: &Settings, table: &str) -> Result<String, InitError> {
+async fn write(settings: &Settings, table: &str) -> Result<String, InitError> {
     let session = settings.target.connect().await?;
     session.begin().await?;
     let mut table = Table::read(&session, table).await?;

@@ -1,10 +1,8 @@
 //! A table as the catalog has it, and what its newest rows hold, as far as the role may see them.
 
-use tokio_postgres::types::Type;
-
 use super::InitError;
 use crate::commands::buckets::Distribution;
-use crate::postgres::{Failure, Lossy, Session};
+use crate::postgres::{Failure, Lossy, Session, Type};
 use crate::sql::ident;
 
 /// So many of the newest rows are looked at.
@@ -90,7 +88,6 @@ impl Table {
     /// Fails if there is no such table.
     pub async fn read(session: &Session, name: &str) -> Result<Self, InitError> {
         let unknown = |more: &str| InitError::Unknown(format!("there is no table {name}{more}"));
-        let failed = |e: tokio_postgres::Error| InitError::Database(Failure::of_query(&e));
         let statement = "SELECT c.oid::int8, c.relname::text, quote_ident(n.nspname), quote_ident(current_user), \
              quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM (SELECT parse_ident($1) AS parts) AS named \
              JOIN pg_catalog.pg_class AS c ON c.relname = parts[cardinality(parts)] \
@@ -103,26 +100,27 @@ impl Table {
         let Some(row) = found.first() else {
             return Err(unknown(" in this database; a schema other than public is named like schema.table"));
         };
-        let text = |i| row.try_get::<_, String>(i).map_err(failed);
-        let (name, schema, role, qualified) = (text(1)?, text(2)?, text(3)?, text(4)?);
-        let oid: i64 = row.try_get(0).map_err(failed)?;
+        let oid: i64 = row.get(0)?;
+        let (name, schema, role, qualified) = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
         let mut table = Self { name, schema, qualified, role, ..Self::default() };
         for row in session.rows(COLUMNS, &[(&oid, Type::INT8)]).await? {
-            let text = |i| row.try_get::<_, String>(i).map_err(failed);
-            let flag = |i| row.try_get::<_, Option<bool>>(i).map(Option::unwrap_or_default).map_err(failed);
-            let type_name = text(1)?;
+            let mut cells = row.cells();
+            let (name, type_name, category): (String, String, String) = (cells.take()?, cells.take()?, cells.take()?);
+            let (not_null, is_reference, sequence) = (cells.take()?, cells.take()?, cells.take()?);
+            let (is_unique, is_primary) = (cells.take()?, cells.take()?);
+            let values: Option<Vec<String>> = cells.take()?;
             table.columns.push(Column {
-                name: text(0)?,
-                kind: kind(&type_name, &text(2)?),
+                name,
+                kind: kind(&type_name, &category),
                 type_name,
-                not_null: flag(3)?,
-                is_enum: row.try_get::<_, Option<Vec<String>>>(8).map_err(failed)?.is_some(),
-                is_reference: flag(4)?,
-                sequence: row.try_get(5).map_err(failed)?,
-                is_unique: flag(6)?,
-                is_primary: flag(7)?,
-                is_readable: flag(9)?,
-                values: row.try_get::<_, Option<Vec<String>>>(8).map_err(failed)?.unwrap_or_default(),
+                not_null,
+                is_enum: values.is_some(),
+                is_reference,
+                sequence,
+                is_unique,
+                is_primary,
+                is_readable: cells.take()?,
+                values: values.unwrap_or_default(),
                 numbers: Distribution::default(),
                 is_negative: false,
             });
@@ -176,8 +174,8 @@ impl Column {
                     FEW + 1
                 );
                 let rows = session.rows(&statement, &[]).await?;
-                let values = rows.iter().map(|row| row.try_get::<_, Lossy>(0).map(|text| text.0));
-                let values: Vec<String> = values.collect::<Result<_, _>>().map_err(|e| Failure::of_query(&e))?;
+                let values = rows.iter().map(|row| row.get::<Lossy>(0).map(|text| text.0));
+                let values: Vec<String> = values.collect::<Result<_, _>>()?;
                 if values.len() <= FEW && values.iter().all(|value| value.len() <= 60) {
                     self.values = values;
                 }
@@ -201,9 +199,7 @@ async fn distribution(session: &Session, number: &str, newest: &str) -> Result<(
         format!("SELECT ({number})::float8, count(*) FROM {newest} WHERE ({number}) IS NOT NULL GROUP BY 1");
     let (mut numbers, mut is_negative) = (Distribution::default(), false);
     for row in session.rows(&statement, &[]).await? {
-        let failed = |e: tokio_postgres::Error| Failure::of_query(&e);
-        let value: f64 = row.try_get(0).map_err(failed)?;
-        let times: i64 = row.try_get(1).map_err(failed)?;
+        let (value, times): (f64, i64) = (row.get(0)?, row.get(1)?);
         is_negative |= value < 0.0;
         if value >= 0.0 && value.is_finite() {
             numbers.add(value, times.unsigned_abs());

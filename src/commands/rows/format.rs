@@ -21,13 +21,12 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format of this name.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "table" => Some(Self::Table),
-            "csv" => Some(Self::Csv),
-            "json" => Some(Self::Json),
-            _ => None,
+    /// The format of one of these names.
+    pub fn of(name: &str) -> Self {
+        match name {
+            "csv" => Self::Csv,
+            "json" => Self::Json,
+            _ => Self::Table,
         }
     }
 }

@@ -51,8 +51,7 @@ async fn read(
         row_state(question).join(" AND "),
     );
     let rows = session.rows(&statement, &[]).await?;
-    let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
-    rows.iter().map(read).collect::<Result<_, _>>().map_err(|e| Failure::of_query(&e))
+    rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
 fn describe(question: &ResolvedSelector, found: Vec<(String, String)>) -> Vec<String> {

@@ -7,15 +7,22 @@ mod one;
 mod rejected;
 
 use std::cmp::Ordering;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
 use std::time::Duration;
 
-pub use catalogue::catalogue;
-pub use format::Format;
-pub use one::find_everywhere;
-pub use rejected::Rejected;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Command};
 
-use crate::commands::backward_scan::{OLDER, State, Walk, time};
-use crate::commands::reconcile::{self, Ledgers};
+use catalogue::catalogue;
+use format::Format;
+use one::find_everywhere;
+use rejected::Rejected;
+
+use super::backward_scan::{OLDER, State, Walk, time};
+use super::reconcile::{self, Ledgers};
+use super::text_table::{visible_lines, width};
+use super::{CommandError, Invocation, Subcommand, arguments, block_on, output, selector};
 use crate::config::Settings;
 use crate::ledger::{Ledger, MAX_LABEL_BYTES, OVERFLOW};
 use crate::postgres::{Failure, Lossy, Session};
@@ -23,6 +30,101 @@ use crate::query::resolved::ResolvedSelector;
 use crate::source::{REQUIRED, Source};
 use crate::sql::series::{behind, row_value, view_of};
 use crate::sql::{ColumnType, Columns, view};
+
+/// The command.
+pub const COMMAND: Subcommand =
+    Subcommand { name: "rows", settings: &["database.", "state.", "queries.", "series.limit", "log."], define, run };
+
+fn define(command: Command) -> Command {
+    command
+        .about("List the executions behind a series, newest first")
+        .arg(selector::argument("The series; without it: the metrics that there are, with their labels"))
+        .arg(arguments::since().help("Only executions that finished within this time, such as 24h"))
+        .arg(
+            Arg::new("id")
+                .long("id")
+                .value_name("ID")
+                .allow_negative_numbers(true)
+                .value_parser(clap::value_parser!(i64))
+                .conflicts_with("since")
+                .help("Only the row with this id; without a selector: of every source, with all that is in it"),
+        )
+        .arg(
+            Arg::new("limit")
+                .long("limit")
+                .value_name("NUMBER")
+                .default_value("50")
+                .value_parser(clap::value_parser!(u32).range(1..))
+                .help("At most so many"),
+        )
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .default_value("table")
+                .value_parser(PossibleValuesParser::new(["table", "csv", "json"]).map(|name| Format::of(&name)))
+                .help("How to write them"),
+        )
+        .after_long_help(format!(
+            "{}\
+Of a histogram's own name, le is the bucket into which a row falls: le=\"+Inf\" are
+the rows above the last bound. Of NAME_bucket, le=\"300000\" are the rows that this
+series counts (up to 300000), le!=\"300000\" those that it does not.
+
+The table is read backwards by id. A search ends when it has found enough, after
+10000 rows in a row that are older than --since, or after
+database.statement_timeout; notes on standard error say how far it came.
+
+Examples:
+  rsolv-exporter rows --since 24h \\
+    'rsolv_validation_executions_total{{repo=\"org/app\",status=\"failed\"}}'
+  the ones over 5 minutes:
+  rsolv-exporter rows \\
+    'rsolv_validation_duration_milliseconds_bucket{{le!=\"300000\"}}'
+  between one and two minutes, as CSV:
+  rsolv-exporter rows --format csv --limit 1000 \\
+    'rsolv_validation_duration_milliseconds{{le=\"120000\"}}'
+  one row as the exporter sees it, and whether it is counted:
+  rsolv-exporter rows --id 4711
+  the values that were rejected, and why:
+  rsolv-exporter rows \\
+        'rsolv_exporter_rejected_values_total{{column=\"trust_score\"}}'",
+            selector::HELP
+        ))
+}
+
+fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
+    let options = Options::new(invocation);
+    if options.selector.is_none() && options.id.is_none() {
+        // What there is to ask for stands in the definitions: no database is needed.
+        output::print(&catalogue(&invocation.sources()?));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (settings, sources) = invocation.prepare()?;
+    block_on(async {
+        let listing = list(&settings, &sources, &options).await?;
+        let text = listing.render(options.format, width());
+        // A file gets what is in the rows; a terminal would obey it.
+        output::write(&if io::stdout().is_terminal() { visible_lines(&text) } else { text })?;
+        listing.notes.iter().for_each(|note| eprintln!("{note}"));
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn list(settings: &Settings, sources: &[Source], options: &Options) -> Result<Listing, CommandError> {
+    let ledgers = || Ledgers::load(settings, sources);
+    match (&options.selector, options.id) {
+        (None, Some(id)) => Ok(find_everywhere(settings, sources, id, options, &ledgers()).await?),
+        (selector, _) => {
+            let selector = selector.as_deref().unwrap_or_default();
+            if let Some(rejected) = Rejected::parse(selector, sources)? {
+                return rejected.find(settings, options).await;
+            }
+            let question = ResolvedSelector::parse(selector, sources)?;
+            find(settings, &question, options, &ledgers()).await
+        }
+    }
+}
 
 /// What to list.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +140,22 @@ pub struct Options {
     /// How to write them.
     pub format: Format,
 }
+
+impl Options {
+    fn new(invocation: &Invocation) -> Self {
+        let arguments = &invocation.arguments;
+        Self {
+            selector: invocation.text("selector").map(str::to_owned),
+            id: arguments.get_one("id").copied(),
+            since: arguments.get_one("since").copied(),
+            limit: arguments.get_one::<u32>("limit").map_or(usize::MAX, |&limit| limit as usize),
+            format: arguments.get_one("format").copied().unwrap_or(Format::Table),
+        }
+    }
+}
+
+/// Which column of a listing has the value.
+const VALUE: usize = 2;
 
 /// A column of a listing.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,14 +196,15 @@ impl Head {
 }
 
 /// Finds the rows, newest first; of what is oldest, the oldest first.
-pub async fn find(
+async fn find(
     settings: &Settings,
     question: &ResolvedSelector<'_>,
     options: &Options,
     ledgers: &Ledgers,
-) -> Result<Listing, Failure> {
+) -> Result<Listing, CommandError> {
     let session = settings.target.connect().await?;
     let clock = session.begin().await?.clock;
+    selector::compile(&session, question.regular()).await?;
     let columns = session.describe(question.source).await?;
     let ledger = ledgers.of(&session, question.source).await?;
     let others = others(question, &columns);
@@ -115,7 +234,7 @@ pub async fn find(
         let order = by_time.map(|order| format!("found.value::float8 {order}, ")).unwrap_or_default();
         listing.read(&mut walk, &found, &format!("{order}found.id DESC")).await?;
         if let Some(order) = by_time {
-            let time = |row: &[Option<String>]| row[2].as_deref().and_then(|time| time.parse::<f64>().ok());
+            let time = |row: &[Option<String>]| row[VALUE].as_deref().and_then(|time| time.parse::<f64>().ok());
             let ascending = |a: &[_], b: &[_]| time(a).partial_cmp(&time(b)).unwrap_or(Ordering::Equal);
             listing.rows.sort_by(|a, b| if order == "ASC" { ascending(a, b) } else { ascending(b, a) });
             listing.rows.truncate(options.limit);
@@ -141,13 +260,12 @@ pub async fn find(
 impl Listing {
     /// Reads the next piece of a search: `found` has the columns of the listing.
     async fn read(&mut self, walk: &mut Walk<'_>, found: &str, order: &str) -> Result<(), Failure> {
-        let (rows, first) = walk.next(found, order).await?;
-        for row in &rows {
-            let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
-            let Some(id) = row.try_get::<_, Option<i64>>(first).map_err(failure)? else { continue };
+        for row in &walk.next(found, order).await? {
+            let mut found = row.cells();
+            let Some(id) = found.take::<Option<i64>>()? else { continue };
             let mut cells = vec![Some(id.to_string())];
-            for (i, head) in self.columns.iter().enumerate().skip(1) {
-                let text = row.try_get::<_, Option<Lossy>>(first + i).map_err(failure)?;
+            for head in &self.columns[1..] {
+                let text = found.take::<Option<Lossy>>()?;
                 cells.push(text.map(|text| head.cell(walk.source(), text.0)));
             }
             self.rows.push(cells);
@@ -218,8 +336,9 @@ fn others<'a>(question: &ResolvedSelector<'a>, columns: &'a Columns) -> Vec<&'a 
 }
 
 fn head(question: &ResolvedSelector, others: &[&str], columns: &Columns) -> Vec<Head> {
-    let counted = Head { known: row_value(question).is_none(), ..Head::new("value", ColumnType::Number) };
-    let mut head = vec![Head::new("id", ColumnType::Number), Head::new("at", ColumnType::Text), counted];
+    let fixed = [("id", ColumnType::Number), ("at", ColumnType::Text), ("value", ColumnType::Number)];
+    let mut head: Vec<Head> = fixed.map(|(name, kind)| Head::new(name, kind)).into();
+    head[VALUE].known = row_value(question).is_none();
     head.extend(others.iter().map(|&name| Head {
         // Rows with many labels are counted under the overflow.
         known: question.pinned(name).is_some_and(|value| value != OVERFLOW),

@@ -5,13 +5,13 @@ use crate::commands::backward_scan::time;
 use crate::commands::reconcile::{self, Ledgers};
 use crate::config::Settings;
 use crate::ledger::Ledger;
-use crate::postgres::{Failure, Lossy, Session, in_file};
+use crate::postgres::{Failure, Lossy, Row, Session, in_file};
 use crate::source::{REQUIRED, Source};
 use crate::sql::view::{View, only, raw, reason, value, view};
 use crate::sql::{ColumnType, Columns, ident, literal};
 
-/// The columns before those of the SELECT.
-const FIXED: [&str; 4] = ["source", "id", "at", "seen as"];
+/// The column that says which source has the row; a table for people has it above the row.
+const SOURCE: &str = "source";
 /// The column after them.
 const REJECTED: &str = "rejected";
 
@@ -82,10 +82,10 @@ async fn read(
     let text = |name: &str| Head::new(name, ColumnType::Text);
     let number = |name: &str| Head::new(name, ColumnType::Number);
     let mut all: Vec<(Head, String)> = vec![
-        (text(FIXED[0]), literal(&source.name)),
-        (number(FIXED[1]), "id".to_owned()),
-        (text(FIXED[2]), time("at")),
-        (text(FIXED[3]), state),
+        (text(SOURCE), literal(&source.name)),
+        (number("id"), "id".to_owned()),
+        (text("at"), time("at")),
+        (text("seen as"), state),
     ];
     all.extend(labels.iter().map(|label| (text(label), ident(label))));
     all.extend(
@@ -103,9 +103,9 @@ async fn read(
     let list: Vec<String> = all.iter().map(|(_, sql)| format!("({sql})::text")).collect();
     let statement = format!("WITH {}\nSELECT\n  {}\nFROM seen", view(source, columns, &shown), list.join(",\n  "));
     let rows = session.rows(&statement, &[]).await.map_err(|failure| in_file(source, None, failure))?;
-    let record = |row: &tokio_postgres::Row| -> Result<Record, Failure> {
+    let record = |row: &Row| -> Result<Record, Failure> {
         let cell = |(i, (head, _)): (usize, &(Head, String))| {
-            let text: Option<Lossy> = row.try_get(i).map_err(|e| Failure::of_query(&e))?;
+            let text: Option<Lossy> = row.get(i)?;
             Ok((head.clone(), text.map(|text| head.cell(source, text.0))))
         };
         all.iter().enumerate().map(cell).collect()
@@ -123,13 +123,14 @@ fn along(records: &[Record]) -> Listing {
 /// A line for each column, for people: a row has more columns than a terminal is wide.
 fn across(records: &[Record]) -> Listing {
     let heads = heads(records);
+    let source = Head::new(SOURCE, ColumnType::Text);
     let mut columns = vec![Head::new("column", ColumnType::Text)];
-    columns.extend(records.iter().map(|record| Head::new(record[0].1.clone().unwrap_or_default(), ColumnType::Text)));
+    columns.extend(records.iter().map(|record| Head::new(cell(record, &source).unwrap_or_default(), ColumnType::Text)));
     let row = |head: &Head| {
         let name = std::iter::once(Some(head.name.clone()));
         name.chain(records.iter().map(|record| cell(record, head))).collect()
     };
-    let rows = if records.is_empty() { Vec::new() } else { heads[1..].iter().map(row).collect() };
+    let rows = heads.iter().filter(|head| head.name != SOURCE).map(row).collect();
     Listing { columns, rows, ..Listing::default() }
 }
 

@@ -1,10 +1,11 @@
 //! The rows with values that were rejected: what stands behind `rsolv_exporter_rejected_values_total`.
 
 use super::{Head, Listing, Options};
-use crate::commands::ask::AskError;
+use crate::commands::CommandError;
 use crate::commands::backward_scan::{State, Walk, time};
+use crate::commands::selector::compile;
 use crate::config::Settings;
-use crate::postgres::Failure;
+use crate::postgres::{Failure, Session};
 use crate::query::resolved::{InvalidSelector, REJECTED, check_expression, is_added};
 use crate::query::selector::{Operator, Selector};
 use crate::source::{Source, Value};
@@ -44,9 +45,10 @@ impl<'a> Rejected<'a> {
     ///
     /// # Errors
     /// Fails if the database does not answer, or if no source has such a column.
-    pub async fn find(&self, settings: &Settings, options: &Options) -> Result<Listing, AskError> {
+    pub async fn find(&self, settings: &Settings, options: &Options) -> Result<Listing, CommandError> {
         let session = settings.target.connect().await?;
         let clock = session.begin().await?.clock;
+        compile(&session, self.selector.matchers.iter().filter(|m| m.is_regular())).await?;
         let since = options.since.map(|since| clock - since.as_secs_f64());
         let mut found = Vec::new();
         for source in self.sources {
@@ -61,7 +63,7 @@ impl<'a> Rejected<'a> {
             }
         }
         if found.is_empty() {
-            return Err(AskError::Misused(format!("no such series; there are\n{}", self.all())));
+            return Err(CommandError::invalid_question(format!("no such series; there are\n{}", self.all())));
         }
         let mut listing = Listing { columns: head(&self.selector, &found), ..Listing::default() };
         for (source, values) in &found {
@@ -109,19 +111,14 @@ impl<'a> Rejected<'a> {
     }
 
     /// True if the selector picks the series of a column. PostgreSQL matches, as everywhere.
-    async fn selects(
-        &self,
-        session: &crate::postgres::Session,
-        source: &Source,
-        value: &Value,
-    ) -> Result<bool, Failure> {
+    async fn selects(&self, session: &Session, source: &Source, value: &Value) -> Result<bool, Failure> {
         let conditions = self.selector.matchers.iter().map(|m| {
             let is = if m.label == "source" { &source.name } else { &value.column };
             series::condition(&literal(is), m)
         });
         let all: Vec<String> = std::iter::once("true".to_owned()).chain(conditions).collect();
         let row = session.one(&format!("SELECT {}", all.join(" AND "))).await?;
-        row.try_get(0).map_err(|e| Failure::of_query(&e))
+        row.get(0)
     }
 
     /// Every series that there can be, a line each.
@@ -130,11 +127,6 @@ impl<'a> Rejected<'a> {
         let lines = columns
             .map(|(source, value)| format!("  {REJECTED}{{source=\"{}\",column=\"{}\"}}", source.name, value.column));
         lines.collect::<Vec<_>>().join("\n")
-    }
-
-    /// The conditions that are regular expressions.
-    pub fn regular(&self) -> impl Iterator<Item = &crate::query::selector::Matcher> {
-        self.selector.matchers.iter().filter(|m| m.is_regular())
     }
 }
 

@@ -2,14 +2,17 @@
 
 mod orphans;
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Command;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::{CommandError, Invocation, Subcommand, block_on, invocation};
 use crate::config::{Settings, Web};
 use crate::poll::Poller;
 use crate::snapshot::SnapshotStore;
@@ -23,8 +26,37 @@ use crate::web::{self, AccessControl, AppState};
 /// The process ends within this time of the signal to stop: longer than responses may take to drain.
 const GRACE: Duration = Duration::from_secs(8);
 
+/// The command.
+pub const COMMAND: Subcommand = Subcommand { name: "serve", settings: &[""], define, run };
+
+fn define(command: Command) -> Command {
+    command.about("Poll and serve metrics until told to stop (the default)").after_long_help(
+        "\
+Examples:
+  rsolv-exporter serve --database.url postgres://rsolv_exporter@localhost/rsolv \\
+    --state.file /var/lib/rsolv-exporter/state",
+    )
+}
+
+fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
+    let (settings, sources) = (invocation.settings()?, invocation.sources()?);
+    let gate = AccessControl::open(settings.web.config_file.clone()).map_err(CommandError::invalid_web_config)?;
+    invocation::start_log(&settings);
+    block_on(async {
+        let stop = stop_signal().map_err(|e| CommandError::failed(format!("cannot wait for signals: {e}")))?;
+        match serve(&settings, sources, gate, stop).await {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            // Neither a file of another user nor a low port comes right by trying again.
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                Err(CommandError::invalid_settings(vec![e.to_string()]))
+            }
+            Err(e) => Err(CommandError::failed(e)),
+        }
+    })
+}
+
 /// Polls and serves until `stop` changes. Fails only if it cannot listen.
-pub async fn run(
+async fn serve(
     settings: &Settings,
     sources: Vec<Source>,
     gate: AccessControl,
@@ -114,7 +146,7 @@ async fn reload_on(mut hangup: Signal, gate: Arc<AccessControl>, mut stop: watch
 }
 
 /// Becomes true at SIGTERM or SIGINT.
-pub fn stop_signal() -> io::Result<watch::Receiver<bool>> {
+fn stop_signal() -> io::Result<watch::Receiver<bool>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {

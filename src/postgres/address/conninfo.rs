@@ -1,6 +1,8 @@
 //! Takes a URL or a list of `key=value` apart, as libpq does (PostgreSQL documentation, 34.1.1). No error quotes what it
 //! is about: that can be a part of the password.
 
+use percent_encoding::percent_decode_str;
+
 use super::parameters::{self, Parameter};
 
 /// Parameters in the order in which they stand; of two for the same parameter the later one counts.
@@ -69,20 +71,14 @@ fn add(pairs: &mut Pairs, name: &str, value: String) -> Result<(), String> {
 }
 
 fn decode(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, more @ ..] = rest {
-        rest = more;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let hex = rest.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-        let hex = hex.and_then(|hex| str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(hex.filter(|byte| *byte != 0).ok_or(PERCENT)?);
-        rest = &rest[2..];
+    // The crate leaves a % alone that begins no escape; libpq refuses it, as well as a byte of zero.
+    let is_escape =
+        |after: &str| after.get(..2).is_some_and(|hex| hex != "00" && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if !text.split('%').skip(1).all(is_escape) {
+        return Err(PERCENT.to_owned());
     }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8 once it is decoded".to_owned())
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(Into::into).map_err(|_| "is not UTF-8 once it is decoded".to_owned())
 }
 
 /// `key=value key='quo\'ted'`.

@@ -3,17 +3,15 @@
 //!
 //! PostgreSQL's own plan is asked, and not the text of the SELECT: it sees through views, subqueries and partitions.
 
-mod columns;
 mod plan;
 
 use serde_json::Value;
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-pub use columns::{column, missing_columns, unambiguous};
 use plan::{Key, Shape};
 
-use super::{Failure, Parameter, Reason, Session};
+use super::columns::missing_columns;
+use super::{Failure, Parameter, Reason, Row, Session};
 use crate::source::Source;
 use crate::sql::{Columns, key};
 
@@ -39,6 +37,19 @@ impl Findings {
             problems => Err(Failure::new(Reason::Missing, problems.join("; "))),
         }
     }
+}
+
+/// Makes sure, once for a connection, that a source can be counted exactly; inside [`Session::part`].
+///
+/// # Errors
+/// Fails if it cannot, or if the server refuses to tell.
+pub async fn prepare(session: &mut Session, source: &Source) -> Result<(), Failure> {
+    if session.is_prepared(source) {
+        return Ok(());
+    }
+    let columns = session.describe(source).await?;
+    examine(session, source, &columns).await?.refusal()?;
+    session.prepare(source, columns).await
 }
 
 /// Compares a definition with the database; inside a transaction.

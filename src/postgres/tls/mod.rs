@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::TlsConnect;
 
 use super::address::{Mode, Tls};
+use crate::tls_error::reasons;
 use stream::Stream;
 
 /// `X509_V_ERR_IP_ADDRESS_MISMATCH`, for which the bindings have no name.
@@ -51,7 +52,7 @@ pub fn check(tls: &Tls) -> Result<(), String> {
 }
 
 fn say(what: String) -> impl FnOnce(openssl::error::ErrorStack) -> String {
-    move |e| format!("{what}: {}", reason(&e))
+    move |e| format!("{what}: {}", reasons(&e).unwrap_or_else(|| "unknown reason".to_owned()))
 }
 
 fn configure(builder: &mut SslContextBuilder, tls: &Tls) -> Result<(), String> {
@@ -158,39 +159,5 @@ fn readable(parameter: &str, path: &Path) -> Result<String, String> {
     match std::fs::File::open(path) {
         Ok(_) => Ok(shown),
         Err(e) => Err(format!("cannot read {shown}: {e}")),
-    }
-}
-
-/// OpenSSL's errors in a text reduced to their reasons: `error:CODE:library:function:reason:file:line:data`.
-pub fn shorten(text: &str) -> String {
-    let Some((before, rest)) = text.split_once("error:") else { return text.to_owned() };
-    let fields: Vec<&str> = rest.splitn(7, ':').collect();
-    match fields[..] {
-        [code, _, _, reason, _, _, data] if code.len() == 8 && code.bytes().all(|b| b.is_ascii_hexdigit()) => {
-            let data = shorten(data.trim_start_matches([':', ',', ' ']));
-            format!("{before}{reason}{}{data}", if data.is_empty() { "" } else { ": " })
-        }
-        _ => text.to_owned(),
-    }
-}
-
-/// The first reason of OpenSSL's list, without file and line in its sources.
-fn reason(errors: &openssl::error::ErrorStack) -> String {
-    let first = errors.errors().first();
-    first.and_then(|e| e.reason()).map_or_else(|| "unknown reason".to_owned(), ToOwned::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reasons_without_places_in_openssls_sources() {
-        let refused = "handshake: error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify \
-                       failed:../ssl/statem/statem_clnt.c:1889:: self-signed certificate";
-        assert_eq!(shorten(refused), "handshake: certificate verify failed: self-signed certificate");
-        let two = format!("error:03000098:digital envelope routines:f:EVP lib:a.c:1:, {refused}");
-        assert_eq!(shorten(&two), "EVP lib: handshake: certificate verify failed: self-signed certificate");
-        assert_eq!(shorten("an error: of another kind"), "an error: of another kind");
     }
 }

@@ -3,6 +3,7 @@
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Counter, MetricFamily};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Collects `process_*` of this process.
 pub struct Process(ProcessCollector);
@@ -33,9 +34,7 @@ impl Collector for Process {
 
 /// The time that all threads have spent in user and system mode.
 fn cpu_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: it writes to that struct alone. Every Linux has this clock, so there is no error to look at.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 

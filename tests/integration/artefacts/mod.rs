@@ -5,5 +5,6 @@ mod alerting;
 mod commands;
 mod demo;
 mod documents;
+mod layers;
 mod metrics_document;
 mod support;

@@ -51,6 +51,7 @@ pub fn page(repositories: i64) -> Arc<SourceSnapshot> {
         false,
         tokio::time::Instant::now(),
         Duration::from_secs(300),
+        Arc::default(),
     )
 }
 

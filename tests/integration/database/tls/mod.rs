@@ -112,7 +112,7 @@ impl Fixture {
         let target = target.map_err(|invalid| Failure::new(Reason::Tls, invalid[0].to_string()))?;
         let session = target.connect().await?;
         let row = session.one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await?;
-        Ok(row.get(0))
+        row.get(0)
     }
 
     /// libpq's verdict.

@@ -1,9 +1,8 @@
 //! The columns of a SELECT, and whether they are what the definition takes them for.
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::postgres::{Failure, Reason};
+use crate::postgres::{Failure, Reason, Row};
 use crate::source::Source;
 use crate::sql::{Column, ColumnType, Columns};
 
