@@ -13,6 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
+use super::process::PATIENCE;
+
 /// Lets this process, and what it starts, have as many files open as a crowd needs.
 pub fn more_files() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -98,7 +100,7 @@ impl Attack {
         for _ in 0..clients {
             let (over, turns, turn, address) = (over.clone(), turns.clone(), turn.clone(), address.to_owned());
             tasks.spawn(async move {
-                while !over.load(Ordering::Relaxed) && began.elapsed() < Duration::from_secs(30) {
+                while !over.load(Ordering::Relaxed) && began.elapsed() < PATIENCE {
                     // A refused or cut connection is what such a client has to live with.
                     let _ = turn(address.clone(), turns.fetch_add(1, Ordering::Relaxed)).await;
                 }
@@ -165,11 +167,11 @@ impl Attack {
     /// Waits until they have done it so often.
     ///
     /// # Panics
-    /// When they have not within half a minute.
+    /// When they have not in time.
     pub async fn reaches(&self, turns: u64) {
         let began = Instant::now();
         while self.turns() < turns {
-            assert!(began.elapsed() < Duration::from_secs(30), "{} turns", self.turns());
+            assert!(began.elapsed() < PATIENCE, "{} turns", self.turns());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

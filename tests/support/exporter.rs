@@ -4,7 +4,6 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::failure::{Failure, Result};
@@ -23,8 +22,6 @@ pub struct Exporter {
     child: Child,
     /// Its standard error: in a file, a line can be read as soon as it is written.
     log: File,
-    /// How long the slowest scrape took.
-    slowest: Mutex<Duration>,
 }
 
 impl Exporter {
@@ -52,7 +49,7 @@ impl Exporter {
         let program = command.get_program().to_string_lossy().into_owned();
         let child = process::spawn(command, libc::SIGKILL)
             .map_err(|error| Failure::new(format!("cannot start {program}: {error}; cargo build makes it")))?;
-        let mut exporter = Self { address: String::new(), child, log, slowest: Mutex::default() };
+        let mut exporter = Self { address: String::new(), child, log };
         exporter.address = exporter.listening().await?;
         Ok(exporter)
     }
@@ -97,18 +94,9 @@ impl Exporter {
 
     /// Scrapes `/metrics`.
     pub async fn metrics(&self) -> Metrics {
-        let started = Instant::now();
         let response = self.get("/metrics").await;
-        let mut slowest = self.slowest.lock().unwrap_or_else(PoisonError::into_inner);
-        *slowest = started.elapsed().max(*slowest);
-        drop(slowest);
         assert_eq!(response.status, 200, "/metrics: {}", response.text());
         Metrics::parse(&response.text())
-    }
-
-    /// How long the slowest of all scrapes took.
-    pub fn slowest_scrape(&self) -> Duration {
-        *self.slowest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Scrapes until `condition` holds, returns the scrape for which it did.
@@ -164,7 +152,12 @@ impl Exporter {
     /// # Panics
     /// When it does not in time.
     pub async fn terminate(&mut self) -> ExitStatus {
-        process::signal(self.child.id(), libc::SIGTERM);
+        self.end_by(libc::SIGTERM).await
+    }
+
+    /// The same by another signal.
+    pub async fn end_by(&mut self, signal: libc::c_int) -> ExitStatus {
+        process::signal(self.child.id(), signal);
         self.ended().await
     }
 

@@ -8,6 +8,15 @@ use super::execution::{Mitigation, Validation};
 /// A repository whose name has all that needs an escape somewhere.
 pub const ODD: &str = "org/o'dd\\ \"na\nme";
 
+/// Inserts a finished and an open execution of each kind.
+pub async fn one_of_each(db: &Database<'_>) {
+    let repo = db.repository("org/app").await;
+    db.insert(Validation::completed(repo, "{}")).await;
+    db.insert(Mitigation::completed(repo, r#"{"trust_score": 80}"#)).await;
+    db.insert(Validation::open(repo, "running", "{}")).await;
+    db.insert(Mitigation::open(repo, "pending", "{}")).await;
+}
+
 /// Inserts about a hundred executions: several repositories, languages and statuses, old and new client versions, open
 /// rows, values that are rejected, and labels that are trimmed, missing or cut.
 pub async fn fill(db: &Database<'_>) {

@@ -67,7 +67,7 @@ fn root() -> &'static Path {
 }
 
 /// All documents, by their paths in the repository, the first page first.
-fn documents() -> Vec<String> {
+pub fn documents() -> Vec<String> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let path = folder.join(entry.unwrap().file_name());

@@ -7,6 +7,7 @@ use std::process::Output;
 
 use tokio::process::Command;
 
+use super::commands::documents;
 use crate::support::database::Database;
 use crate::support::exporter::program;
 use crate::support::metrics::Metrics;
@@ -78,35 +79,32 @@ async fn the_job_queue_of_the_documentation_is_counted_by_a_role_with_its_grants
     assert_eq!((of("jobs_duration_seconds_count", &[]), of("jobs_open", &[])), (2.0, 1.0));
 }
 
-/// The text of every Rust file below a folder.
-fn code(folder: &Path, all: &mut String) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            code(&path, all);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            all.push_str(&fs::read_to_string(&path).unwrap());
-        }
-    }
+/// True if there is such a module or function of the tests or of the program.
+fn is_there(name: &str) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = |module: &str| {
+        let path = module.replace("::", "/");
+        let places = ["tests/integration", "src"].map(|of| root.join(of).join(&path));
+        let found =
+            places.iter().flat_map(|path| [path.with_extension("rs"), path.join("mod.rs")]).find(|p| p.is_file());
+        found.map(|path| fs::read_to_string(path).unwrap())
+    };
+    let (module, last) = name.rsplit_once("::").unwrap_or_default();
+    file(name).is_some() || file(module).is_some_and(|text| text.contains(&format!("fn {last}(")))
 }
 
 #[test]
 fn every_test_that_is_named_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (promises, speed) = (include_str!("../../../doc/promises.md"), include_str!("../../../doc/speed.md"));
-    let mut all = String::new();
-    code(&root.join("src"), &mut all);
-    code(&root.join("tests/integration"), &mut all);
-    let named = |text: &'_ str, head: &str| -> Vec<String> {
-        let rows = text.lines().skip_while(|line| !line.starts_with(head)).skip(2).take_while(|l| l.starts_with('|'));
-        let last = rows.map(|line| line.rsplit(" | ").next().unwrap_or_default());
-        last.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
-    };
-    let (promises, counts) = (named(promises, "| promise |"), named(speed, "| count |"));
-    assert!(promises.len() > 20 && counts.len() > 5, "{promises:?} {counts:?}");
-    for name in promises.into_iter().chain(counts) {
-        let test = name.rsplit("::").next().unwrap();
-        let is_there = all.contains(&format!("fn {test}(")) || all.contains(&format!("mod {test};"));
-        assert!(is_there, "doc/promises.md or doc/speed.md names the test {name}, which is not there");
+    let mut named = 0;
+    for document in documents() {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&document)).unwrap();
+        let is_name = |word: &&str| {
+            word.contains("::") && word.chars().all(|c| c.is_ascii_lowercase() || "_:0123456789".contains(c))
+        };
+        for name in text.split('`').filter(is_name) {
+            assert!(is_there(name), "{document} names the test {name}, which is not there");
+            named += 1;
+        }
     }
+    assert!(named > 30, "{named}");
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::database::Database;
-use crate::support::execution::{Mitigation, Validation};
 use crate::support::prometheus::Prometheus;
+use crate::support::rows::one_of_each;
 use crate::support::state::State;
 
 const METRICS: &str = include_str!("../../../doc/metrics.md");
@@ -29,11 +29,7 @@ fn documented() -> BTreeMap<&'static str, Documented> {
 #[tokio::test]
 async fn every_exported_metric_is_documented_with_its_type_labels_and_a_query_that_works() {
     let (database, state) = (Database::new().await, State::new());
-    let repo = database.repository("org/app").await;
-    database.insert(Validation::completed(repo, "{}")).await;
-    database.insert(Mitigation::completed(repo, r#"{"trust_score": 80}"#)).await;
-    database.insert(Validation::open(repo, "running", "{}")).await;
-    database.insert(Mitigation::open(repo, "pending", "{}")).await;
+    one_of_each(&database).await;
     let exporter = state.exporter(&database, &[]).await;
     let metrics = exporter.wait_for("the rows", |m| m.sum("rsolv_exporter_rows_counted_total", &[]) == 2.0).await;
     let documented = documented();

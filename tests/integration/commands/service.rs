@@ -4,23 +4,18 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::support::database::Database;
 use crate::support::exporter::{Exporter, program, run};
 use crate::support::http;
-use crate::support::process;
+use crate::support::process::{self, PATIENCE};
 
 /// A database that refuses at once.
 const NOWHERE: &str = "postgres://nobody@127.0.0.1:1/none";
 
 /// Waits until the log has a line with `text`.
 async fn logged(exporter: &Exporter, text: &str) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !exporter.log().contains(text) {
-        assert!(Instant::now() < deadline, "waited in vain for {text:?}:\n{}", exporter.log());
-        tokio::time::sleep(process::TICK).await;
-    }
+    exporter.wait_for(&format!("{text:?} in the log"), |_| exporter.log().contains(text)).await;
 }
 
 #[tokio::test]
@@ -52,11 +47,11 @@ async fn the_service_manager_is_told_what_it_does() {
     let (database, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let told = |start: &str| {
         let mut buffer = [0; 4096];
         loop {
-            let length = socket.recv(&mut buffer).expect("a message within half a minute");
+            let length = socket.recv(&mut buffer).expect("a message in time");
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             if text.starts_with(start) {
                 return text;

@@ -155,10 +155,7 @@ async fn a_standby_that_lacks_one_commit() {
     pair.source.counts(11).await;
     pair.proxy.redirect(pair.standby.port());
     pair.proxy.cut();
-    let behind = |m: &crate::support::metrics::Metrics| {
-        m.sum("rsolv_exporter_poll_failures_total", &[("reason", "behind")]) > 0.0
-    };
-    pair.source.exporter().wait_for("a failure with reason behind", behind).await;
+    pair.source.exporter().wait_for("a failure with reason behind", |m| m.failures("behind") > 0.0).await;
     let primary =
         format!("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port={} user=postgres'", pair.primary.port());
     pair.run(&primary).await;

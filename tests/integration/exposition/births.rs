@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::support::database::Database;
 use crate::support::execution::Validation;
 use crate::support::exporter::Exporter;
+use crate::support::process::PATIENCE;
 use crate::support::prometheus::Prometheus;
 use crate::support::state::State;
 
@@ -21,7 +22,7 @@ async fn increase(prometheus: &Prometheus, selector: &str) -> f64 {
 }
 
 async fn wait_increase(prometheus: &Prometheus, selector: &str, expected: f64) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let found = increase(prometheus, selector).await;
         if found == expected {

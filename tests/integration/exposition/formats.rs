@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use flate2::read::GzDecoder;
 use proptest::prelude::*;
@@ -17,6 +17,7 @@ use crate::support::execution::{Mitigation, Validation};
 use crate::support::exporter::Exporter;
 use crate::support::http::Response;
 use crate::support::metrics::{Metrics, Sample};
+use crate::support::process::PATIENCE;
 use crate::support::prometheus::Prometheus;
 use crate::support::python;
 
@@ -51,7 +52,7 @@ pub async fn insert_hostile(db: &Database<'_>) {
 /// An exporter that has read the database.
 pub async fn exporter(db: &Database<'_>, flags: &[&str]) -> Exporter {
     let exporter = Exporter::start(&db.url(), &[&["--series.birth-hold=0s"], flags].concat()).await;
-    exporter.wait_for("a first poll", |m| m.value("rsolv_exporter_up", &[]) == Some(1.0)).await;
+    exporter.wait_for("a first poll", Metrics::is_up).await;
     exporter
 }
 
@@ -200,7 +201,7 @@ async fn only_a_get_shows_a_new_series() {
             db.insert(Validation::completed(repo, "{}")).await;
         }
         let before = length + if length > 0 { 1000 } else { 0 };
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while length <= before {
             assert!(Instant::now() < deadline, "no poll found {name}");
             let head = exporter.request("HEAD", "/metrics", &[]).await;
@@ -213,7 +214,7 @@ async fn only_a_get_shows_a_new_series() {
 
     let repo = db.repository("a/third").await;
     db.insert(Validation::completed(repo, "{}")).await;
-    let (mut values, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(30));
+    let (mut values, deadline) = (Vec::new(), Instant::now() + PATIENCE);
     while values.last() != Some(&1.0) {
         assert!(Instant::now() < deadline, "compressed GETs showed {values:?}");
         let packed = exporter.request("GET", "/metrics", &[("accept-encoding", "gzip")]).await;

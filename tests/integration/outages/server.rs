@@ -1,14 +1,12 @@
 //! The server is down, hung, or takes no more connections.
 
-use std::time::Duration;
-
 use super::{Trial, slow_queries};
 use crate::support::cluster::Cluster;
 use crate::support::database::{Database, READ_ALL, connect};
 use crate::support::execution::Validation;
 use crate::support::exporter::Exporter;
 use crate::support::metrics::Metrics;
-use crate::support::process::TICK;
+use crate::support::process::{PATIENCE, TICK};
 use crate::support::proxy::Fault;
 
 #[tokio::test]
@@ -93,7 +91,7 @@ async fn too_many_connections() {
             tokio::time::sleep(TICK).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), everything).await.expect("two connections");
+    tokio::time::timeout(PATIENCE, everything).await.expect("two connections");
     trial.proxy.set(Fault::None);
     trial.fails("connect").await;
     let log = trial.exporter.log();

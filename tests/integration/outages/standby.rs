@@ -1,7 +1,5 @@
 //! Standbys: one that cancels queries, one that lags, one that takes over.
 
-use std::time::Duration;
-
 use super::{FLAGS, Trial, slow_queries};
 use crate::support::cluster::Cluster;
 use crate::support::database::{Database, connect};
@@ -103,7 +101,6 @@ async fn failover_to_another_server() {
     assert_eq!(metrics.validations(), 5.0, "{}", exporter.log());
     let connections: i64 = client.query_one(&format!("SELECT ({reads})::int8"), &[]).await.unwrap().get(0);
     assert_eq!(connections, 1);
-    assert!(exporter.slowest_scrape() < Duration::from_millis(1500));
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use crate::support::attack::{self, Attack, ask, basic, connect, more_files, requ
 use crate::support::database::Database;
 use crate::support::exporter::Exporter;
 use crate::support::metrics::Metrics;
+use crate::support::process::PATIENCE;
 
-/// What nobody may be delayed by more than: a multiple of the second that is promised, as tests share processors.
-const BOUND: Duration = Duration::from_secs(3);
+/// What nobody may be delayed by more than: a large multiple of the second that is promised, as tests share processors.
+const BOUND: Duration = Duration::from_secs(20);
 
 /// Asks on a connection of its own, which must work.
 async fn ask_from(exporter: &Exporter, from: &str, request: &[u8]) -> (Duration, String) {
@@ -51,9 +52,7 @@ async fn who_guesses_and_hangs_up_stops_nothing() {
     assert!(most_threads < 30, "{most_threads} threads");
     assert!(slowest < BOUND, "{slowest:?}");
     assert!(polls.last() > polls.first(), "no polls: {polls:?}");
-    let began = Instant::now();
-    exporter.terminate().await;
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(exporter.terminate().await.success(), "{}", exporter.log());
 }
 
 fn exporter_polls(response: &str) -> Option<u64> {
@@ -71,9 +70,12 @@ async fn a_hundred_that_guess_do_not_delay_who_knows() {
     let attack = Attack::guess(100, &exporter.address, "user1");
     attack.reaches(100).await;
     for (user, _) in users {
+        let before = attack.turns();
         let (took, response) = ask_from(&exporter, "127.0.0.1", &request("/metrics", &basic(user, "s3cret"))).await;
-        println!("{user} after {} guesses: {took:?}", attack.turns());
-        assert!(response.starts_with("HTTP/1.1 200") && took < BOUND, "{took:?} {response}");
+        let first = attack.turns() - before;
+        println!("{user}: {took:?}, {first} guesses meanwhile");
+        // In the order of their coming a hundred would be first.
+        assert!(response.starts_with("HTTP/1.1 200") && first < 50, "{first} {response}");
     }
 }
 
@@ -213,7 +215,7 @@ async fn a_web_file_is_read_when_it_stands_still() {
     }
     assert_eq!(again(), 0, "{}", exporter.log());
     let new = request("/", &basic(&format!("user{n}"), "s3cret"));
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while !ask_from(&exporter, "127.0.0.1", &new).await.1.starts_with("HTTP/1.1 200") {
         assert!(Instant::now() < deadline, "{}", exporter.log());
     }

@@ -1,6 +1,6 @@
 //! The status page: what it shows to whom, and that nothing in it can be turned against whoever opens it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::execution::{Mitigation, Validation};
 use crate::support::exporter::Exporter;
-use crate::support::process::TICK;
+use crate::support::process::{PATIENCE, TICK};
 use crate::support::python;
 
 /// Reads a page as browsers do: its text, its attributes, and the hashes that its policy must name.
@@ -69,7 +69,7 @@ impl Page {
 
     /// The page once it says something.
     async fn that_says(exporter: &Exporter, words: &str) -> Self {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let page = Self::of(exporter, &[]).await;
             if page.words().contains(words) {
@@ -166,7 +166,7 @@ async fn sql_errors_and_settings_are_for_those_who_log_in() {
     Page::that_says(&closed, "failing").await;
     Page::that_says(&open, "failing").await;
     let login = format!("Basic {}", openssl::base64::encode_block(b"ops:passw0rd"));
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     let near = loop {
         let near = Page::of(&known, &[("authorization", &login)]).await.words();
         if near.contains("failing") || Instant::now() > deadline {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::stack::EXPORTER;
 use crate::support::database::Database;
-use crate::support::execution::{Mitigation, Validation};
+use crate::support::rows::one_of_each;
 use crate::support::state::State;
 
 /// The checks of rules, dashboards and runbooks let pass what stands here.
@@ -20,11 +20,7 @@ pub fn listed() -> (BTreeMap<&'static str, &'static str>, Vec<&'static str>) {
 #[tokio::test]
 async fn the_list_of_metrics_is_what_a_scrape_has() {
     let (database, state) = (Database::new().await, State::new());
-    let repo = database.repository("org/app").await;
-    database.insert(Validation::completed(repo, "{}")).await;
-    database.insert(Mitigation::completed(repo, r#"{"trust_score": 80}"#)).await;
-    database.insert(Validation::open(repo, "running", "{}")).await;
-    database.insert(Mitigation::open(repo, "pending", "{}")).await;
+    one_of_each(&database).await;
     let exporter = state.exporter(&database, &[]).await;
     let metrics = exporter.wait_for("the rows", |m| m.sum("rsolv_exporter_rows_counted_total", &[]) == 2.0).await;
     let exported: BTreeMap<&str, &str> =

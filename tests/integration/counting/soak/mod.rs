@@ -14,6 +14,7 @@ use crate::support::coherence::{fallen, incoherent};
 use crate::support::database::Database;
 use crate::support::exporter::Exporter;
 use crate::support::metrics::Metrics;
+use crate::support::process::PATIENCE;
 use crate::support::truth::Truth;
 use writer::Writer;
 
@@ -126,7 +127,7 @@ async fn soak(seed: u64) {
         }
     }
 
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     let last = loop {
         let metrics = exporter.metrics().await;
         let differences = truth.differences(&metrics);

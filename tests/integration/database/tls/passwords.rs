@@ -1,7 +1,5 @@
 //! Where the password comes from, and its rotation.
 
-use std::time::{Duration, Instant};
-
 use super::{Fixture, PASSWORD};
 use crate::support::database::connect;
 use crate::support::exporter::{self, Exporter};
@@ -70,8 +68,6 @@ async fn rotate(fixture: &Fixture, exporter: &Exporter, role: &str, write: impl 
     let metrics = exporter.wait_for("a refusal", |m| m.failures("auth") > 0.0).await;
     let before = metrics.failures("missing");
     write("new-s3cret");
-    let started = Instant::now();
     exporter.wait_for("a connection", |m| m.failures("missing") > before).await;
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert!(!exporter.log().contains("s3cret"), "{}", exporter.log());
 }
