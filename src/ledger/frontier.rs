@@ -175,6 +175,9 @@ impl Frontier {
         ranges: &[(i64, i64)],
         limit: usize,
     ) -> Option<ReadPlan> {
+        if !self.recycled.is_empty() {
+            return None;
+        }
         let mut plan = ReadPlan { limit, ..ReadPlan::default() };
         plan.ranges.extend(counted.iter().map(|&id| (id, id, Some(f64::INFINITY))));
         plan.masks.resize(plan.ranges.len(), None);
@@ -190,16 +193,18 @@ impl Frontier {
             if !is_whole && lo.abs_diff(hi) > 2 * LARGEST {
                 return None;
             }
-            let mask = (!is_whole).then(|| mask(lo, hi, inside));
             let ids = || inside.iter().map(|range| 1 + range.0.max(lo).abs_diff(range.1.min(hi))).sum::<u64>();
             // Hardly any id of a wide range has a row: the limit is for one in which many have.
             rows += if lo.abs_diff(hi) < LARGEST { ids() } else { 1 };
+            if rows > limit.min(MOST_AT_ONCE) as u64 {
+                return None;
+            }
             plan.ranges.push((lo, hi, None));
-            plan.masks.push(mask);
+            plan.masks.push((!is_whole).then(|| mask(lo, hi, inside)));
         }
         plan.ranges.extend(ReadPlan::above(self.high, limit).ranges);
         plan.masks.resize(plan.ranges.len(), None);
-        (rows <= limit.min(MOST_AT_ONCE) as u64 && self.recycled.is_empty()).then_some(plan)
+        Some(plan)
     }
 
     /// A plan for every row that is not counted, in one go.

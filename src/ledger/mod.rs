@@ -10,6 +10,8 @@
 //! 3. [`Ledger::apply`] takes their rows and those of the tail. A row is counted the first time it is seen done; from
 //!    then on its id is never asked for again, so nothing counts twice, nothing can fall, and edits and deletes of
 //!    counted rows mean nothing.
+//!
+//! [`Ledger::plan_at_once`] asks for all of that in one statement, unless there is too much of it.
 
 pub mod decimal;
 pub mod exemplar;
@@ -610,7 +612,8 @@ mod tests {
         let natives = vec![native::Settings { schema: 0, max_buckets: 9, zero_threshold: 0.1, sum: 0 }];
         let mut ledger = ledger.resume(Shape { counts: 2, natives, ..shape(10) });
         ledger.recount(Fresh { counts: vec![false, true], sums: vec![true], values: vec![false], natives: vec![true] });
-        let plan = ledger.plan_recount(2).unwrap();
+        assert_eq!(ledger.plan_recount(2).unwrap().ranges, [(1, 2, None)]);
+        let plan = ledger.plan_recount(3).unwrap();
         assert_eq!(plan.ranges, [(1, 2, None), (4, 4, None)], "3 is missing");
         let values = |ids: &[i64]| vec![ids.iter().map(|id| *id as f64).collect()];
         let group = |ids: &[i64]| Group { counts: vec![ids.len() as u64; 2], values: values(ids), ..done("a", ids) };

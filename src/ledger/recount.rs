@@ -53,14 +53,18 @@ impl Ledger {
         self.rejected = totals::moved(&self.rejected, values);
     }
 
-    /// Which counted rows to read again next, at most so many; nothing when there are none.
+    /// Which counted rows to read again next, less than twice so many: ranges follow until their ids are so many, and
+    /// of each no more are read. Nothing when there are none.
     pub fn plan_recount(&self, limit: usize) -> Option<ReadPlan> {
         let left = &self.recount.as_ref()?.left;
-        Some(ReadPlan {
-            ranges: left.ranges().take(limit).map(|(lo, hi)| (lo, hi, None)).collect(),
-            limit,
-            ..ReadPlan::default()
-        })
+        let mut ids = 0_u64;
+        let mut is_next = |&(lo, hi): &(i64, i64)| {
+            let is_next = ids < limit as u64;
+            ids = ids.saturating_add(lo.abs_diff(hi)).saturating_add(1);
+            is_next
+        };
+        let ranges = left.ranges().take_while(|range| is_next(range)).map(|(lo, hi)| (lo, hi, None)).collect();
+        Some(ReadPlan { ranges, limit, ..ReadPlan::default() })
     }
 
     /// Takes their rows. On an error nothing has changed.

@@ -7,7 +7,7 @@ use tokio::time::{Duration, Instant};
 
 use super::failing::{self, Part};
 use super::{Poller, Tracked};
-use crate::ledger::frontier::{Range, ReadPlan, Sighting};
+use crate::ledger::frontier::{Range, ReadPlan, Sighting, Watch};
 use crate::ledger::identity::{Evidence, Mark, checksum};
 use crate::ledger::missing::Moment;
 use crate::ledger::{Applied, ApplyError, Group, Judgement, Seen};
@@ -34,7 +34,7 @@ struct Answer {
     /// Rows that cannot be read and could before, or are new, and why one of them cannot.
     failing: (Vec<i64>, Option<Failure>),
     judgement: Judgement,
-    /// How long it took to read the rows.
+    /// How long it took to read the rows, or those that are read again.
     took: Duration,
 }
 
@@ -250,7 +250,8 @@ impl Tracked {
         definition::prepare(session, &self.source).await?;
         // This locks the tables. The sequence comes after them: TRUNCATE … RESTART IDENTITY locks in this order too, and in
         // the other one both could wait for each other.
-        let mut at_once = self.at_once(session, ask).await?;
+        let watch = ask.is_full.then(|| self.watch(session, ask));
+        let mut at_once = self.at_once(session, watch.as_ref()).await?;
         let first = match &mut at_once {
             Some(at_once) => std::mem::take(&mut at_once.witnesses),
             None => witnesses(session, &self.source, &self.ledger.witnesses()).await?,
@@ -262,19 +263,20 @@ impl Tracked {
         let evidence = Evidence { xids_fell: ask.xids_fell, ..evidence };
         let before = self.ledger.clone();
         let judgement = self.judge(session, &first, &evidence, ask.at).await?;
-        // What was asked before the judgement is what would be asked after it.
-        let at_once = at_once.filter(|_| before.frontier() == self.ledger.frontier());
-        if let Some(AtOnce { watched, groups, took, .. }) = at_once {
+        // If so, what was asked before the judgement is what would be asked after it.
+        let is_as_before = before.frontier() == self.ledger.frontier();
+        if let Some(AtOnce { watched, groups, took, .. }) = at_once.filter(|_| is_as_before) {
             let found = watched.as_ref().map_or(&[][..], |(sighting, _)| &sighting.found);
             let plan = self.ledger.plan(found, self.chunk.rows());
             self.failing.note(&[]);
-            let recount = self.read_again(session).await?;
+            let (recount, again) = self.read_again(session).await?;
             let failing = (Vec::new(), None);
+            let took = took.max(again);
             return Ok(Some(Answer { plan, groups, watched, recount, failing, judgement, took }));
         }
         let (mut failing, mut failure) = (Vec::new(), None);
-        let watched = if ask.is_full {
-            let watch = self.ledger.watch(ask.at.now, ask.gap_watch, session.tables(&self.source));
+        let watched = if let Some(watch) = watch {
+            let watch = if is_as_before { watch } else { self.watch(session, ask) };
             let ranges = self.failing.cut_out(watch.ranges.clone());
             let seen = look(session, &self.source, ranges).await?;
             (failing, failure) = (seen.failing, seen.failure);
@@ -295,28 +297,33 @@ impl Tracked {
         (plan.failing, failure) = (part.failing, failure.or(part.failure));
         let groups = part.rows;
         let took = started.elapsed();
-        let recount = self.read_again(session).await?;
+        let (recount, again) = self.read_again(session).await?;
+        let took = took.max(again);
         let mut failing = self.failing.note(&failing);
         failing.retain(|&id| !self.ledger.frontier().is_counted(id));
         Ok(Some(Answer { plan, groups, watched, recount, failing: (failing, failure), judgement, took }))
     }
 
-    /// Counted rows that are read once more for new metrics.
-    async fn read_again(&self, session: &Session) -> Result<Option<(ReadPlan, Vec<Group>)>, Failure> {
-        let Some(plan) = self.ledger.plan_recount(self.chunk.rows()) else { return Ok(None) };
+    /// Which open and missing ids to look for.
+    fn watch(&self, session: &Session, ask: &Ask<'_>) -> Watch {
+        self.ledger.watch(ask.at.now, ask.gap_watch, session.tables(&self.source))
+    }
+
+    /// Counted rows that are read once more for new metrics, and how long that took.
+    async fn read_again(&self, session: &Session) -> Result<(Option<(ReadPlan, Vec<Group>)>, Duration), Failure> {
+        let Some(plan) = self.ledger.plan_recount(self.chunk.rows()) else { return Ok((None, Duration::ZERO)) };
+        let started = Instant::now();
         let groups = session.read(&self.source, &plan).await?;
-        Ok(Some((plan, groups)))
+        Ok((Some((plan, groups)), started.elapsed()))
     }
 
     /// Witnesses, open and missing ids, and the tail by one statement; nothing if that is too much for one, or if the
     /// SELECT raises on a row.
     ///
     /// With a thousand partitions the server takes longer to plan a statement than to run it.
-    async fn at_once(&mut self, session: &Session, ask: &Ask<'_>) -> Result<Option<AtOnce>, Failure> {
-        let watch = self.ledger.watch(ask.at.now, ask.gap_watch, session.tables(&self.source));
-        let ranges = if ask.is_full { watch.ranges.clone() } else { Vec::new() };
-        let ranges = self.failing.cut_out(ranges);
-        let plan = self.ledger.plan_at_once(&watch, &ranges, self.chunk.rows());
+    async fn at_once(&mut self, session: &Session, watch: Option<&Watch>) -> Result<Option<AtOnce>, Failure> {
+        let ranges = self.failing.cut_out(watch.map_or_else(Vec::new, |watch| watch.ranges.clone()));
+        let plan = self.ledger.plan_at_once(watch.unwrap_or(&Watch::default()), &ranges, self.chunk.rows());
         let Some(plan) = plan.filter(|plan| plan.ranges.len() <= LOOK_RANGES) else { return Ok(None) };
         let started = Instant::now();
         let groups = match session.read(&self.source, &plan).await {
@@ -328,11 +335,11 @@ impl Tracked {
         };
         let took = started.elapsed();
         let (witnesses, mut groups) = part_witnesses(groups, &self.ledger.witnesses()).map_err(|e| self.wrong(&e))?;
-        if !ask.is_full {
+        let Some(watch) = watch else {
             return Ok(Some(AtOnce { witnesses, watched: None, groups, took }));
-        }
+        };
         let seen: Vec<Seen> = groups.iter().map(|group| as_seen(group, self.ledger.frontier().high())).collect();
-        let sighting = self.ledger.sort(&watch, &seen).map_err(|e| self.wrong(&e))?;
+        let sighting = self.ledger.sort(watch, &seen).map_err(|e| self.wrong(&e))?;
         let mut ids: Vec<i64> = seen.iter().flat_map(|seen| seen.ids.iter().copied()).collect();
         ids.sort_unstable();
         let within = |lo, hi| ids.partition_point(|&id| id <= hi) - ids.partition_point(|&id| id < lo);

@@ -19,6 +19,8 @@ pub struct Cost {
     pub planned: f64,
     /// Buffers hit or read.
     pub buffers: f64,
+    /// How many of the statements had the SELECT of a source in them.
+    pub calls: f64,
 }
 
 impl Cost {
@@ -28,6 +30,7 @@ impl Cost {
             executed: self.executed - earlier.executed,
             planned: self.planned - earlier.planned,
             buffers: self.buffers - earlier.buffers,
+            calls: self.calls - earlier.calls,
         }
     }
 
@@ -64,10 +67,11 @@ const OF_ROLE: &str = "FROM pg_stat_statements
 pub async fn of(client: &Client, role: &str) -> Result<Cost> {
     let sql = format!(
         "SELECT coalesce(sum(total_exec_time), 0)::float8, coalesce(sum(total_plan_time), 0)::float8,
-           coalesce(sum(shared_blks_hit + shared_blks_read), 0)::float8 {OF_ROLE}"
+           coalesce(sum(shared_blks_hit + shared_blks_read), 0)::float8,
+           coalesce(sum(calls) FILTER (WHERE query LIKE '%) AS execution%'), 0)::float8 {OF_ROLE}"
     );
     let row = client.query_one(&sql, &[&role]).await?;
-    Ok(Cost { executed: row.get(0), planned: row.get(1), buffers: row.get(2) })
+    Ok(Cost { executed: row.get(0), planned: row.get(1), buffers: row.get(2), calls: row.get(3) })
 }
 
 /// Milliseconds of one run of each of a role's statements on the validations, and how often each has run.

@@ -30,7 +30,7 @@ fn processor(pid: u32) -> Result<f64> {
 }
 
 /// A line of `/proc/PID/status`, in megabytes.
-fn memory(pid: u32, key: &str) -> Result<f64> {
+pub fn memory(pid: u32, key: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|l| l.strip_prefix(key)?.split_whitespace().next()?.parse::<f64>().ok());
     line.map(|kilobytes| kilobytes / 1024.0).ok_or_else(|| Failure::new(format!("no {key} in /proc/{pid}/status")))

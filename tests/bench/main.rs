@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounded;
 mod contest;
 mod cost;
 mod endurance;
@@ -65,12 +66,12 @@ fn main() -> ExitCode {
 }
 
 /// Says what is missing before anything has taken long.
-fn check() -> Result<()> {
+fn check(options: &Options) -> Result<()> {
     if cfg!(debug_assertions) {
         return Err(Failure::new("this is a debug build, whose timings mean nothing: cargo build --release"));
     }
     for (program, package) in [("psql", "postgresql-client"), ("wrk", "wrk")] {
-        if !program::installed(program) {
+        if !options.is_alone() && !program::installed(program) {
             return Err(Failure::new(format!("no {program} on PATH; it is in the package {package}")));
         }
     }
@@ -82,7 +83,7 @@ fn check() -> Result<()> {
 }
 
 async fn compare(options: &Options) -> Result<Report> {
-    check()?;
+    check(options)?;
     let cluster = Cluster::start(&SETTINGS)?;
     let mut report = Report::new(&cluster, "shared_buffers 512 MB, fsync off, autovacuum off")?;
     if options.polls > 0 {
@@ -90,6 +91,10 @@ async fn compare(options: &Options) -> Result<Report> {
         return Ok(report);
     }
     cost::roles(&cluster).await?;
+    if options.only_bounded {
+        bounded::measure(&cluster, options.pairs, &mut report).await?;
+        return Ok(report);
+    }
     let mut smallest = BTreeMap::new();
     for &rows in &options.rows {
         for &repositories in &options.repositories {
@@ -121,6 +126,7 @@ async fn compare(options: &Options) -> Result<Report> {
             tail::flood(&db, repositories, options.flood, &mut report).await?;
         }
     }
+    bounded::measure(&cluster, options.pairs, &mut report).await?;
     for series in [2_000, 10_000, 100_000] {
         report.section(format!("The exporter itself, {} series", short(series)));
         footprint::measure(&cluster, series, &mut report).await?;
