@@ -57,9 +57,9 @@ async fn start(db: &Database<'_>, folder: &Scratch, flags: &[&str]) -> Exporter 
 async fn first_poll(exporter: &Exporter) -> Result<f64> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let metrics = exporter.metrics().await;
-        if metrics.sum("rsolv_exporter_polls_total", &[]) > 0.0 {
-            return Ok(took(&metrics));
+        let seconds = took(&exporter.metrics().await);
+        if seconds > 0.0 {
+            return Ok(seconds);
         }
         if Instant::now() > deadline {
             return Err(Failure::new(format!("no poll within {PATIENCE:?}\n{}", exporter.log())));
