@@ -119,7 +119,7 @@ async fn first_read(db: &Database<'_>, folder: &Scratch) -> Result<f64> {
     let mut command = std::process::Command::new(exporter::program());
     command.args(["once", "--database.url", &db.url(), "--database.statement-timeout", "2s", "--queries.dir"]);
     command.arg(folder.path());
-    program::time(command, PATIENCE).await
+    program::time(command).await
 }
 
 /// First reads with many open rows.
