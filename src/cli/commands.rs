@@ -78,9 +78,8 @@ Examples:
                     .long("id")
                     .value_name("ID")
                     .allow_negative_numbers(true)
-                    .value_parser(clap::value_parser!(i64))
                     .conflicts_with("since")
-                    .help("Only the row with this id; without a selector: of every source, with all that is in it"),
+                    .help("Only the row with this id (or key, columns with commas between them); without a selector: of every source, with all that is in it"),
             )
             .arg(
                 Arg::new("limit")
@@ -276,7 +275,7 @@ pub fn task(name: &str, matches: &ArgMatches) -> Task {
         "sql" => Task::Sql(text("selector")),
         "rows" => Task::Rows(rows::Options {
             selector: text("selector"),
-            id: matches.get_one("id").copied(),
+            id: text("id"),
             since: matches.get_one("since").copied(),
             limit: matches.get_one::<u32>("limit").map_or(usize::MAX, |&limit| limit as usize),
             format: text("format").and_then(|text| rows::Format::parse(&text)).unwrap_or(rows::Format::Table),

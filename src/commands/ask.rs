@@ -69,7 +69,7 @@ pub async fn run(task: &Task, settings: &Settings, sources: &[Source], out: &mut
         }
         Task::Rows(options) => {
             let selector = options.selector.as_deref().unwrap_or_default();
-            let listing = if let (None, Some(id)) = (&options.selector, options.id) {
+            let listing = if let (None, Some(id)) = (&options.selector, &options.id) {
                 let ledgers = Ledgers::load(settings, sources);
                 rows::find_everywhere(settings, sources, id, options, &ledgers).await?
             } else if let Some(rejected) = Rejected::parse(selector, sources)? {

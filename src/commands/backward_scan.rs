@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 use crate::postgres::{Failure, Reason, Session, in_file};
 use crate::source::Source;
 use crate::sql::Columns;
-use crate::sql::view::{View, view};
+use crate::sql::view::{View, has_id, view};
 
 /// Rows of the first piece.
 const FIRST: i64 = 2_000;
@@ -49,7 +49,8 @@ pub struct Walk<'a> {
     piece: Duration,
     limit: i64,
     below: Option<i64>,
-    only: Option<i64>,
+    /// The condition on the only row to read.
+    only: Option<String>,
     older: i64,
     /// Rows read.
     pub read: i64,
@@ -99,9 +100,9 @@ impl<'a> Walk<'a> {
         self.since.map(|since| format!("at >= to_timestamp({since:?})"))
     }
 
-    /// Reads the row with this id, if one is given, and no other.
-    pub fn only(&mut self, id: Option<i64>) {
-        self.only = id;
+    /// Reads the row with this id, or key as text, if one is given, and no other.
+    pub fn only(&mut self, id: Option<&str>) {
+        self.only = id.map(|id| has_id(self.source, self.columns, id).unwrap_or_else(|| "false".to_owned()));
     }
 
     /// The source that is searched.
@@ -109,21 +110,29 @@ impl<'a> Walk<'a> {
         self.source
     }
 
-    /// The smallest id read.
-    pub fn lowest(&self) -> Option<i64> {
-        self.below
+    /// How far back it came, for people.
+    pub fn lowest(&self) -> String {
+        match self.source.key {
+            None => format!("id {}", self.below.unwrap_or_default()),
+            Some(_) => format!("the newest {} rows", self.read),
+        }
     }
 
     /// Reads the next piece: the rows of `found`, a SELECT from the view, in the order of the SELECT `order`. Their columns
     /// begin at the returned position.
     pub async fn next(&mut self, found: &str, order: &str) -> Result<(Vec<Row>, usize), Failure> {
         let started = Instant::now();
-        let below = match (self.only, self.below) {
-            (Some(id), _) => format!("WHERE execution.id = {id}\n  "),
-            (None, Some(id)) => format!("WHERE execution.id < {id}\n  "),
-            (None, None) => String::new(),
+        let is_keyed = self.source.key.is_some();
+        let below = match (&self.only, self.below) {
+            (Some(only), _) => format!("WHERE {only}\n  "),
+            (None, Some(id)) if !is_keyed => format!("WHERE execution.id < {id}\n  "),
+            (None, _) => String::new(),
         };
-        self.view.which = format!("{below}ORDER BY execution.id DESC LIMIT {}", self.limit);
+        self.view.piece = (is_keyed && self.only.is_none()).then_some((self.read, self.limit));
+        self.view.which = match is_keyed {
+            true => format!("{below}LIMIT {}", self.limit),
+            false => format!("{below}ORDER BY execution.id DESC LIMIT {}", self.limit),
+        };
         let recent = self.recent().unwrap_or_else(|| "true".to_owned());
         let statement = format!(
             "WITH {}\nSELECT piece.*, found.* FROM (\n  SELECT count(*) AS rows, min(id) AS lowest,\n    \
@@ -147,7 +156,7 @@ impl<'a> Walk<'a> {
         let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
         let read: i64 = first.try_get(0).map_err(failure)?;
         let recent: i64 = first.try_get(2).map_err(failure)?;
-        if read > 0 {
+        if read > 0 && (!is_keyed || self.only.is_none()) {
             self.below = first.try_get(1).map_err(failure)?;
             self.reached = first.try_get::<_, Option<String>>(3).map_err(failure)?.unwrap_or_default();
         }
@@ -175,10 +184,10 @@ impl<'a> Walk<'a> {
     pub fn gave_up(&self) -> Option<String> {
         (self.state == State::GaveUp).then(|| {
             format!(
-                "gave up after database.statement_timeout: read the newest {} rows, back to id {} of {}. \
+                "gave up after database.statement_timeout: read the newest {} rows, back to {} of {}. \
                  A longer --database.statement-timeout looks further back",
                 self.read,
-                self.below.unwrap_or_default(),
+                self.lowest(),
                 self.reached
             )
         })

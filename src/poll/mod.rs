@@ -9,6 +9,7 @@ mod change_log;
 pub mod failing;
 mod persist;
 mod read;
+mod read_keyed;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use backoff::Backoff;
 use change_log::ChangeLog;
 use failing::Failing;
 use persist::Keeper;
+use read_keyed::FailingKeys;
 
 /// Rows read by the first statement of a source; later ones adapt to how long it took.
 pub const FIRST_LIMIT: usize = 20_000;
@@ -55,6 +57,8 @@ pub struct Tracked {
     limit: usize,
     /// Rows that cannot be read.
     failing: Failing,
+    /// The same of a source with a key of its own.
+    failing_keys: FailingKeys,
     /// The database's clock when it was last read, in seconds since the epoch.
     read_at: f64,
 }
@@ -101,6 +105,7 @@ impl Poller {
             shown: [None, None],
             limit: FIRST_LIMIT,
             failing: Failing::default(),
+            failing_keys: FailingKeys::default(),
             read_at: 0.0,
         });
         Self {

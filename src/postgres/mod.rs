@@ -5,6 +5,7 @@ mod connect;
 pub mod definition;
 mod failure;
 mod identity;
+pub mod keyed;
 mod password;
 pub mod remedy;
 mod session;

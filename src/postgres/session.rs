@@ -378,23 +378,7 @@ impl Session {
         let parameters: [Parameter<'_>; 2] = [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY)];
         let rows = self.rows(&sql::watch(source, limit), &parameters).await;
         let rows = rows.map_err(|failure| in_file(source, None, failure))?;
-        let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
-        let open = source.open_labels();
-        // Infinite times are none: nothing is older, or younger, than they are.
-        let times = |row: &Row, i: usize| -> Result<Vec<Option<f64>>, Failure> {
-            let times: Option<Vec<Option<f64>>> = row.try_get(i).map_err(wrong)?;
-            Ok(times.into_iter().flatten().map(|time| time.filter(|time| time.is_finite())).collect())
-        };
-        let seen = |row: &Row| -> Result<Seen, Failure> {
-            Ok(Seen {
-                open: labels(source, open.iter().copied(), row, 0)?,
-                done: row.try_get(open.len()).map_err(wrong)?,
-                ids: row.try_get(open.len() + 1).map_err(wrong)?,
-                known: row.try_get(open.len() + 2).map_err(wrong)?,
-                since: (0..source.since.len()).map(|i| times(row, open.len() + 3 + i)).collect::<Result<_, _>>()?,
-            })
-        };
-        rows.iter().map(seen).collect()
+        rows.iter().map(|row| seen(source, row)).collect()
     }
 
     /// How many tables a source reads, each partition as one.
@@ -414,6 +398,11 @@ impl Session {
         let mut ids = ids.map_err(|e| Failure::new(Reason::Decode, format!("{}: {e}", source.name)))?;
         ids.sort_unstable_by_key(|id| id.0);
         Ok(ids)
+    }
+
+    /// The columns of a source that is prepared.
+    pub(super) fn columns(&self, source: &Source) -> Result<&Columns, Failure> {
+        Ok(&self.prepared(source)?.columns)
     }
 
     fn prepared(&self, source: &Source) -> Result<&Prepared, Failure> {
@@ -466,9 +455,9 @@ impl Session {
         rows.iter().map(|row| decode(source, row)).collect()
     }
 
-    /// About how many rows the SELECT has, as the planner sees it, and the largest id; inside a transaction.
-    pub async fn extent(&self, source: &Source) -> Result<(i64, Option<i64>), Failure> {
-        let explain = format!("EXPLAIN (FORMAT JSON) SELECT id FROM (\n{}\n) AS execution", source.sql);
+    /// About how many rows the SELECT has, as the planner sees it; inside a transaction.
+    pub async fn extent(&self, source: &Source) -> Result<i64, Failure> {
+        let explain = format!("EXPLAIN (FORMAT JSON) SELECT done FROM (\n{}\n) AS execution", source.sql);
         let plan = self.deadline(self.client.simple_query(&explain)).await?;
         let plan = plan.iter().find_map(|m| match m {
             SimpleQueryMessage::Row(row) => row.get(0),
@@ -476,9 +465,7 @@ impl Session {
         });
         let plan: Option<serde_json::Value> = plan.and_then(|text| serde_json::from_str(text).ok());
         let rows = plan.and_then(|plan| plan[0]["Plan"]["Plan Rows"].as_f64()).unwrap_or_default();
-        let newest = self.one(&format!("SELECT max(id)::int8 FROM (\n{}\n) AS execution", source.sql)).await?;
-        let newest = newest.try_get(0).map_err(|e| Failure::of_query(&e))?;
-        Ok((rows as i64, newest))
+        Ok(rows as i64)
     }
 
     /// Runs a statement; inside a transaction.
@@ -583,7 +570,26 @@ fn rows(
     Ok(rows)
 }
 
-fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
+/// A row of [`sql::watch`].
+pub(super) fn seen(source: &Source, row: &Row) -> Result<Seen, Failure> {
+    let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
+    let open = source.open_labels();
+    // Infinite times are none: nothing is older, or younger, than they are.
+    let times = |row: &Row, i: usize| -> Result<Vec<Option<f64>>, Failure> {
+        let times: Option<Vec<Option<f64>>> = row.try_get(i).map_err(wrong)?;
+        Ok(times.into_iter().flatten().map(|time| time.filter(|time| time.is_finite())).collect())
+    };
+    Ok(Seen {
+        open: labels(source, open.iter().copied(), row, 0)?,
+        done: row.try_get(open.len()).map_err(wrong)?,
+        ids: row.try_get(open.len() + 1).map_err(wrong)?,
+        known: row.try_get(open.len() + 2).map_err(wrong)?,
+        since: (0..source.since.len()).map(|i| times(row, open.len() + 3 + i)).collect::<Result<_, _>>()?,
+    })
+}
+
+/// A row of [`sql::poll`].
+pub(super) fn decode(source: &Source, row: &Row) -> Result<Group, Failure> {
     let wrong = |e: tokio_postgres::Error| Failure::new(Reason::Decode, format!("{}: {e}", source.name));
     let numbers = |i: usize| -> Result<Vec<u64>, Failure> {
         let numbers: Vec<i64> = row.try_get(i).map_err(wrong)?;

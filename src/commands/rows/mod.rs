@@ -29,8 +29,8 @@ use crate::sql::{ColumnType, Columns, view};
 pub struct Options {
     /// Which series; none: the metrics that there are.
     pub selector: Option<String>,
-    /// Only the row with this id.
-    pub id: Option<i64>,
+    /// Only the row with this id, or with this key as text.
+    pub id: Option<String>,
     /// Not older than this.
     pub since: Option<Duration>,
     /// At most so many.
@@ -66,6 +66,11 @@ impl Head {
         Self { name: name.into(), kind, known: false }
     }
 
+    /// The column with the id, or with the text of the key.
+    fn id(source: &Source) -> Self {
+        Self::new("id", if source.key.is_some() { ColumnType::Text } else { ColumnType::Number })
+    }
+
     /// A value as it is shown: a label as it is exported, a number without zeros at its end.
     fn cell(&self, source: &Source, mut text: String) -> String {
         if source.all_labels().any(|label| *label == self.name) {
@@ -96,7 +101,7 @@ pub async fn find(
     let mut walk = Walk::new(&session, question.source, &columns, view, since, settings.target.timeouts().statement);
     // The newest execution, or the oldest, can have any id.
     let by_time = question.metric.kind.combine().order();
-    walk.only(options.id);
+    walk.only(options.id.as_deref());
     let mut conditions = behind(question);
     conditions.extend(reconcile::never_counted(question, ledger));
     conditions.extend(walk.recent());
@@ -105,7 +110,8 @@ pub async fn find(
     while walk.state == State::Going && (by_time.is_some() || listing.rows.len() < options.limit) {
         let limit = if by_time.is_some() { options.limit } else { options.limit - listing.rows.len() };
         let found = format!(
-            "  SELECT id, {} AS at, ({})::text AS value{}\n  FROM seen\n  WHERE {}\n  ORDER BY {}\n  LIMIT {limit}",
+            "  SELECT {}, {} AS at, ({})::text AS value{}, id AS \"(id)\"\n  FROM seen\n  WHERE {}\n  ORDER BY {}\n  LIMIT {limit}",
+            view::shown_id(question.source),
             time("at"),
             value,
             list.concat(),
@@ -113,7 +119,7 @@ pub async fn find(
             by_time.map_or("id DESC".to_owned(), |order| format!("{value} {order}")),
         );
         let order = by_time.map(|order| format!("found.value::float8 {order}, ")).unwrap_or_default();
-        listing.read(&mut walk, &found, &format!("{order}found.id DESC")).await?;
+        listing.read(&mut walk, &found, &format!("{order}found.\"(id)\" DESC")).await?;
         if let Some(order) = by_time {
             let time = |row: &[Option<String>]| row[2].as_deref().and_then(|time| time.parse::<f64>().ok());
             let ascending = |a: &[_], b: &[_]| time(a).partial_cmp(&time(b)).unwrap_or(Ordering::Equal);
@@ -127,7 +133,7 @@ pub async fn find(
     if listing.rows.is_empty() && options.id.is_none() {
         listing.notes.extend(hint::values(&session, question, &columns, reconcile::sets(ledger)).await);
     }
-    match options.id {
+    match &options.id {
         Some(id) if listing.rows.is_empty() => listing.notes.push(format!(
             "the row with id {id}, if there is one, is not behind {}: rows --id {id} alone shows it",
             question.selector
@@ -144,8 +150,8 @@ impl Listing {
         let (rows, first) = walk.next(found, order).await?;
         for row in &rows {
             let failure = |e: tokio_postgres::Error| Failure::of_query(&e);
-            let Some(id) = row.try_get::<_, Option<i64>>(first).map_err(failure)? else { continue };
-            let mut cells = vec![Some(id.to_string())];
+            let Some(id) = row.try_get::<_, Option<Lossy>>(first).map_err(failure)? else { continue };
+            let mut cells = vec![Some(id.0)];
             for (i, head) in self.columns.iter().enumerate().skip(1) {
                 let text = row.try_get::<_, Option<Lossy>>(first + i).map_err(failure)?;
                 cells.push(text.map(|text| head.cell(walk.source(), text.0)));
@@ -163,8 +169,8 @@ impl Listing {
         }
         self.notes.extend(walk.gave_up());
         if walk.state == State::Older {
-            let lowest = walk.lowest().unwrap_or_default();
-            self.notes.push(format!("read back to id {lowest}: {OLDER} rows in a row are older than --since"));
+            let lowest = walk.lowest();
+            self.notes.push(format!("read back to {lowest}: {OLDER} rows in a row are older than --since"));
         }
     }
 }
@@ -219,7 +225,7 @@ fn others<'a>(question: &ResolvedSelector<'a>, columns: &'a Columns) -> Vec<&'a 
 
 fn head(question: &ResolvedSelector, others: &[&str], columns: &Columns) -> Vec<Head> {
     let counted = Head { known: row_value(question).is_none(), ..Head::new("value", ColumnType::Number) };
-    let mut head = vec![Head::new("id", ColumnType::Number), Head::new("at", ColumnType::Text), counted];
+    let mut head = vec![Head::id(question.source), Head::new("at", ColumnType::Text), counted];
     head.extend(others.iter().map(|&name| Head {
         // Rows with many labels are counted under the overflow.
         known: question.pinned(name).is_some_and(|value| value != OVERFLOW),
