@@ -11,7 +11,7 @@ use crate::poll::chunk_size::ChunkSize;
 use crate::postgres::{Cells, Failure, Reason, Row, Session, in_file};
 use crate::source::Source;
 use crate::sql::Columns;
-use crate::sql::view::{View, view};
+use crate::sql::view::{View, has_id, view};
 
 /// Rows of the first piece.
 const FIRST: usize = 2_000;
@@ -62,7 +62,8 @@ pub struct Walk<'a> {
     deadline: Instant,
     piece: ChunkSize,
     below: Option<i64>,
-    only: Option<i64>,
+    /// The condition on the only row to read.
+    only: Option<String>,
     older: i64,
     /// Rows read.
     pub read: i64,
@@ -111,9 +112,9 @@ impl<'a> Walk<'a> {
         self.since.map(|since| format!("at >= to_timestamp({since:?})"))
     }
 
-    /// Reads the row with this id, if one is given, and no other.
-    pub fn only(&mut self, id: Option<i64>) {
-        self.only = id;
+    /// Reads the row with this id, or key as text, if one is given, and no other.
+    pub fn only(&mut self, id: Option<&str>) {
+        self.only = id.map(|id| has_id(self.source, self.columns, id).unwrap_or_else(|| "false".to_owned()));
     }
 
     /// The source that is searched.
@@ -121,9 +122,12 @@ impl<'a> Walk<'a> {
         self.source
     }
 
-    /// The smallest id read.
-    pub fn lowest(&self) -> Option<i64> {
-        self.below
+    /// How far back it came, for people.
+    pub fn lowest(&self) -> String {
+        match self.source.key {
+            None => format!("id {}", self.below.unwrap_or_default()),
+            Some(_) => format!("the newest {} rows", self.read),
+        }
     }
 
     /// Reads the next piece: the rows of `found`, a SELECT from the view, in the order of the SELECT `order`.
@@ -132,12 +136,17 @@ impl<'a> Walk<'a> {
     /// Fails if the database does not answer; that the first piece took too long counts as that.
     pub async fn next(&mut self, found: &str, order: &str) -> Result<Vec<Found>, Failure> {
         let started = Instant::now();
-        let below = match (self.only, self.below) {
-            (Some(id), _) => format!("WHERE execution.id = {id}\n  "),
-            (None, Some(id)) => format!("WHERE execution.id < {id}\n  "),
-            (None, None) => String::new(),
+        let is_keyed = self.source.key.is_some();
+        let below = match (&self.only, self.below) {
+            (Some(only), _) => format!("WHERE {only}\n  "),
+            (None, Some(id)) if !is_keyed => format!("WHERE execution.id < {id}\n  "),
+            (None, _) => String::new(),
         };
-        self.view.which = format!("{below}ORDER BY execution.id DESC LIMIT {}", self.piece.rows());
+        self.view.piece = (is_keyed && self.only.is_none()).then_some((self.read, self.piece.rows()));
+        self.view.which = match is_keyed {
+            true => format!("{below}LIMIT {}", self.piece.rows()),
+            false => format!("{below}ORDER BY execution.id DESC LIMIT {}", self.piece.rows()),
+        };
         let recent = self.recent().unwrap_or_else(|| "true".to_owned());
         let statement = format!(
             "WITH {}\nSELECT piece.*, found.* FROM (\n  SELECT count(*) AS rows, min(id) AS lowest,\n    \
@@ -160,7 +169,7 @@ impl<'a> Walk<'a> {
         let Some(first) = rows.first() else { return Ok(Vec::new()) };
         let mut cells = first.cells();
         let (read, lowest, recent): (i64, Option<i64>, i64) = (cells.take()?, cells.take()?, cells.take()?);
-        if read > 0 {
+        if read > 0 && (!is_keyed || self.only.is_none()) {
             self.below = lowest;
             self.reached = cells.take::<Option<String>>()?.unwrap_or_default();
         }
@@ -183,10 +192,10 @@ impl<'a> Walk<'a> {
     pub fn gave_up(&self) -> Option<String> {
         (self.state == State::GaveUp).then(|| {
             format!(
-                "gave up after database.statement_timeout: read the newest {} rows, back to id {} of {}. \
+                "gave up after database.statement_timeout: read the newest {} rows, back to {} of {}. \
                  A longer --database.statement-timeout looks further back",
                 self.read,
-                self.below.unwrap_or_default(),
+                self.lowest(),
                 self.reached
             )
         })

@@ -48,6 +48,13 @@ impl Ledgers {
     /// The ledger of a source, unless it is of another database; inside a transaction.
     pub async fn of(&self, session: &Session, source: &Source) -> Result<Option<&Ledger>, Failure> {
         let Some(ledger) = self.by_source.get(&source.name) else { return Ok(None) };
+        if source.key.is_some() {
+            tracing::warn!(
+                source = source.name,
+                "the state has no list of the keys that were counted: rows that are gone are not known"
+            );
+            return Ok(None);
+        }
         let now = session.identity().await?;
         if self.identity.as_ref().is_some_and(|was| is_other(was, &now)) {
             tracing::warn!(

@@ -14,6 +14,7 @@ use crate::postgres::Failure;
 use crate::query::resolved::ResolvedSelector;
 use crate::source::Source;
 use crate::sql;
+use crate::sql::keyed;
 
 /// The command.
 pub const COMMAND: Subcommand =
@@ -60,6 +61,15 @@ async fn poll(settings: &Settings, sources: &[Source], ledgers: &Ledgers) -> Res
     let mut text = settings.target.timeouts().opening().replace("; ", ";\n") + ";\n\n";
     for source in sources {
         let columns = session.describe(source).await?;
+        if let Some(key) = &source.key {
+            let statement = keyed::poll_filled_in(source, key, &columns, FIRST_LIMIT);
+            let _ = writeln!(
+                text,
+                "-- {}: the first rows; later only those whose keys are not known\n{statement};\n",
+                source.name
+            );
+            continue;
+        }
         let empty = Ledger::new(source.shape(settings.series.limit));
         let ledger = ledgers.of(&session, source).await?.unwrap_or(&empty);
         let plan = ledger.frontier().plan_all(FIRST_LIMIT);

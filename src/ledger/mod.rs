@@ -18,6 +18,11 @@ pub mod exemplar;
 pub mod frontier;
 pub mod id_set;
 pub mod identity;
+pub mod key_window;
+mod keyed;
+#[cfg(test)]
+mod keyed_model;
+mod known;
 pub mod missing;
 #[cfg(test)]
 mod model;
@@ -34,6 +39,7 @@ use decimal::Decimal;
 use exemplar::Exemplars;
 use frontier::{Frontier, ReadPlan, Sighting, Watch};
 use identity::{Evidence, Identity, Mark};
+use key_window::KeyWindow;
 use missing::Moment;
 use recount::Recount;
 pub use totals::{Cell, Labels, Set, Sets};
@@ -153,6 +159,16 @@ pub enum ApplyError {
     /// The SELECT returned an id that was not asked for.
     #[error("the SELECT returns id {0}, which was not asked for: the column \"id\" must be that of the table")]
     Foreign(i64),
+    /// The SELECT returned one key more than once.
+    #[error(
+        "the SELECT returns one key more than once: each event must be one row with a key of its own (a join that multiplies rows?)"
+    )]
+    DuplicateKey,
+    /// A row that was seen is not there under its key.
+    #[error(
+        "a row is not found under its key, read in the same moment: the columns of \"key\" must be those of the table, unchanged"
+    )]
+    Unfindable,
 }
 
 /// What a judgement found, for the log.
@@ -170,6 +186,9 @@ pub enum Judgement {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     frontier: Frontier,
+    /// In place of the frontier, for a source with a key of its own.
+    #[serde(default, skip_serializing_if = "KeyWindow::is_unused")]
+    keys: KeyWindow,
     identity: Identity,
     #[serde(with = "totals::pairs")]
     sets: Sets,

@@ -1,12 +1,14 @@
 //! Tells the log what changed, once per change and not once per poll.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::{Duration, Instant};
 
+use super::read_keyed::Answer;
 use crate::ledger::{Applied, Judgement, Ledger};
 use crate::postgres::{Failure, Target};
 use crate::source::Source;
+use crate::source::key::Key;
 use crate::telemetry::systemd;
 
 /// While history is read, progress is told this often.
@@ -20,6 +22,8 @@ pub struct ChangeLog {
     database: Option<Result<Option<String>, String>>,
     sources: BTreeMap<String, Option<String>>,
     progress: BTreeMap<String, Instant>,
+    /// Sources whose counted rows were seen to move.
+    moved: BTreeSet<String>,
 }
 
 impl ChangeLog {
@@ -56,8 +60,7 @@ impl ChangeLog {
                 detail(f);
             }
             None if ledger.is_complete() => {
-                let frontier = ledger.frontier();
-                let (rows, open, gaps) = (ledger.rows(), frontier.open().len(), frontier.missing().watched());
+                let (rows, open, gaps) = (ledger.rows(), ledger.open(), ledger.gaps());
                 tracing::info!(source = source.name, rows, open, gaps, "the source is being read");
             }
             // The first read goes on: it will be said at its end.
@@ -84,9 +87,17 @@ impl ChangeLog {
     }
 
     /// What is worth knowing of rows that were counted.
-    pub fn applied(&self, source: &Source, applied: &Applied) {
-        let source = &source.name;
-        if applied.late > 0 {
+    pub fn applied(&self, definition: &Source, applied: &Applied) {
+        let source = &definition.name;
+        if applied.late > 0 && definition.key.is_some() {
+            let rows = applied.late;
+            tracing::warn!(
+                source,
+                rows,
+                "counted late: rows turned up further behind the newest one than late in the definition allows; others may \
+                 have been missed: a longer late finds them"
+            );
+        } else if applied.late > 0 {
             let rows = applied.late;
             tracing::warn!(
                 source,
@@ -116,6 +127,31 @@ impl ChangeLog {
                 "rows are left out, on which the SELECT raises: {message}; they are tried again every few minutes"
             );
             detail(failure);
+        }
+    }
+
+    /// What is worth knowing of rows that were found by their keys.
+    pub fn keyed(&mut self, source: &Source, answer: &Answer) {
+        let source_name = &source.name;
+        if let (Some(Failure { reason, message, .. }), rows) = (&answer.failure, answer.newly_failing)
+            && rows > 0
+        {
+            tracing::error!(
+                source = source_name,
+                %reason,
+                rows,
+                "rows are left out, on which the SELECT raises: {message}; they are tried again every few minutes"
+            );
+            answer.failure.iter().for_each(detail);
+        }
+        if answer.sweep.counted_moved > 0 && self.moved.insert(source_name.clone()) {
+            let order = source.key.as_ref().map_or("", Key::order);
+            tracing::warn!(
+                source = source_name,
+                rows = answer.sweep.counted_moved,
+                "the order of rows that have been counted changes: one that was counted long ago would be counted again. \
+                 {order} must be set once, for each key"
+            );
         }
     }
 

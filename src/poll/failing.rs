@@ -104,8 +104,35 @@ pub async fn read<T, F: Future<Output = Result<Vec<T>, Failure>>>(
     let ids = session.ids(source, ranges, limit).await?;
     let plan = ReadPlan { ranges: ranges.to_vec(), limit, ..ReadPlan::default() };
     part.is_cut = plan.is_cut(&ids.iter().map(|id| (id.0, true)).collect::<Vec<_>>());
+    halve(session, &ids, first, part, read).await
+}
+
+/// Reads the rows of keys by their numbers, without the rows on which the SELECT raises; like [`read`] otherwise.
+pub async fn read_numbers<T, F: Future<Output = Result<Vec<T>, Failure>>>(
+    session: &Session,
+    numbers: &[Range],
+    read: impl Fn(Vec<Range>) -> F,
+) -> Result<Part<T>, Failure> {
+    let part = Part { rows: Vec::new(), failing: Vec::new(), failure: None, is_cut: false, is_partial: false };
+    match read(numbers.to_vec()).await {
+        Err(failure) if is_of_a_row(&failure) => {
+            session.batch("ROLLBACK TO SAVEPOINT source").await?;
+            halve(session, numbers, failure, part, read).await
+        }
+        rows => Ok(Part { rows: rows?, ..part }),
+    }
+}
+
+/// Reads rows one by one where it must, by halves where it can; `first` is the failure of all of them.
+async fn halve<T, F: Future<Output = Result<Vec<T>, Failure>>>(
+    session: &Session,
+    ids: &[Range],
+    first: Failure,
+    mut part: Part<T>,
+    read: impl Fn(Vec<Range>) -> F,
+) -> Result<Part<T>, Failure> {
     let mut is_any_read = false;
-    let mut left = vec![&ids[..]];
+    let mut left = vec![ids];
     while let Some(ids) = left.pop().filter(|ids| !ids.is_empty()) {
         if part.failing.len() >= MOST {
             part.is_partial = true;

@@ -10,6 +10,7 @@ pub mod chunk_size;
 pub mod failing;
 mod persist;
 mod read;
+mod read_keyed;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use change_log::ChangeLog;
 use chunk_size::ChunkSize;
 use failing::Failing;
 use persist::Keeper;
+use read_keyed::FailingKeys;
 
 /// Rows read by the first statement of a source; later ones adapt to how long it took.
 pub const FIRST_LIMIT: usize = 20_000;
@@ -57,6 +59,8 @@ pub struct Tracked {
     chunk: ChunkSize,
     /// Rows that cannot be read.
     failing: Failing,
+    /// The same of a source with a key of its own.
+    failing_keys: FailingKeys,
     /// The database's clock when it was last read, in seconds since the epoch.
     read_at: f64,
 }
@@ -100,6 +104,7 @@ impl Poller {
             zero_hold: ZeroHold::new(settings.series.birth_hold),
             chunk: ChunkSize::new(FIRST_LIMIT, LIMITS, chunk),
             failing: Failing::default(),
+            failing_keys: FailingKeys::default(),
             read_at: 0.0,
         });
         Self {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 
 use super::failing::{self, Part};
-use super::{Poller, Tracked};
+use super::{Poller, Tracked, read_keyed};
 use crate::ledger::frontier::{Range, ReadPlan, Sighting, Watch};
 use crate::ledger::identity::{Evidence, Mark, checksum};
 use crate::ledger::missing::Moment;
 use crate::ledger::{Applied, ApplyError, Group, Judgement, Seen};
 use crate::postgres::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session, definition, is_other};
 use crate::source::Source;
+use crate::source::key::Key;
 
 /// A transaction begins again so often when a table was rewritten after its snapshot was taken.
 const ATTEMPTS: u32 = 5;
@@ -34,6 +35,8 @@ struct Answer {
     /// Rows that cannot be read and could before, or are new, and why one of them cannot.
     failing: (Vec<i64>, Option<Failure>),
     judgement: Judgement,
+    /// What was found by keys, in place of all that.
+    keyed: Option<read_keyed::Answer>,
     /// How long it took to read the rows, or those that are read again.
     took: Duration,
 }
@@ -108,6 +111,10 @@ impl Poller {
             self.announcer.judged(&tracked.source, answer.judgement);
             self.announcer.failing(&tracked.source, &answer.failing.0, answer.failing.1.as_ref());
             self.metrics.rows_failed(&tracked.source, answer.failing.0.len());
+            if let Some(keyed) = &answer.keyed {
+                self.announcer.keyed(&tracked.source, keyed);
+                self.metrics.rows_failed(&tracked.source, keyed.newly_failing);
+            }
         }
         let took = answer.as_ref().map_or(Duration::ZERO, |answer| answer.took);
         let result = answer.and_then(|answer| tracked.take(answer, moment(opening), gap_watch));
@@ -248,6 +255,9 @@ impl Tracked {
         may_begin_again: bool,
     ) -> Result<Option<Answer>, Failure> {
         definition::prepare(session, &self.source).await?;
+        if let Some(key) = self.source.clone().key.as_ref() {
+            return self.ask_keyed(session, key, ask, may_begin_again).await;
+        }
         // This locks the tables. The sequence comes after them: TRUNCATE … RESTART IDENTITY locks in this order too, and in
         // the other one both could wait for each other.
         let watch = ask.is_full.then(|| self.watch(session, ask));
@@ -272,7 +282,7 @@ impl Tracked {
             let (recount, again) = self.read_again(session).await?;
             let failing = (Vec::new(), None);
             let took = took.max(again);
-            return Ok(Some(Answer { plan, groups, watched, recount, failing, judgement, took }));
+            return Ok(Some(Answer { plan, groups, watched, recount, failing, judgement, keyed: None, took }));
         }
         let (mut failing, mut failure) = (Vec::new(), None);
         let watched = if let Some(watch) = watch {
@@ -301,7 +311,43 @@ impl Tracked {
         let took = took.max(again);
         let mut failing = self.failing.note(&failing);
         failing.retain(|&id| !self.ledger.frontier().is_counted(id));
-        Ok(Some(Answer { plan, groups, watched, recount, failing: (failing, failure), judgement, took }))
+        let failing = (failing, failure);
+        Ok(Some(Answer { plan, groups, watched, recount, failing, judgement, keyed: None, took }))
+    }
+
+    /// The same by keys.
+    async fn ask_keyed(
+        &mut self,
+        session: &mut Session,
+        key: &Key,
+        ask: &Ask<'_>,
+        may_begin_again: bool,
+    ) -> Result<Option<Answer>, Failure> {
+        session.witnesses(&self.source, &[]).await?;
+        let (_, is_rewritten) = session.evidence(&self.source, ask.opening, ask.server).await?;
+        if is_rewritten && may_begin_again {
+            return Ok(None);
+        }
+        let of_keys = read_keyed::Ask {
+            source: &self.source,
+            key,
+            window: self.ledger.keys(),
+            clock: ask.opening.clock,
+            is_full: ask.is_full,
+            checks: ask.is_full && self.ledger.is_complete(),
+            limit: self.chunk.rows(),
+        };
+        let keyed = of_keys.read(session, &mut self.failing_keys).await?;
+        Ok(Some(Answer {
+            plan: ReadPlan::default(),
+            groups: Vec::new(),
+            watched: None,
+            recount: None,
+            failing: (Vec::new(), None),
+            judgement: Judgement::InPlace,
+            took: keyed.took,
+            keyed: Some(keyed),
+        }))
     }
 
     /// Which open and missing ids to look for.
@@ -372,9 +418,14 @@ impl Tracked {
     }
 
     fn take(&mut self, answer: Answer, at: Moment, gap_watch: i64) -> Result<Applied, Failure> {
-        let Answer { plan, groups, watched, recount, .. } = answer;
+        let Answer { plan, groups, watched, recount, keyed, .. } = answer;
         // What can be refused is, before anything changes.
         let mut ledger = (*self.ledger).clone();
+        if let Some(read_keyed::Answer { sweep, seen, groups, failing, reach, .. }) = keyed {
+            let applied = ledger.apply_keys(&sweep, &seen, groups, &failing, (reach, at, gap_watch));
+            self.ledger = Arc::new(ledger);
+            return applied.map_err(|e| self.wrong(&e));
+        }
         let watched = watched.as_ref().map(|(sighting, seen)| (sighting, &seen[..]));
         let mut applied = ledger.apply(&plan, watched, groups, at).map_err(|e| self.wrong(&e))?;
         if let Some((plan, groups)) = recount {

@@ -7,6 +7,7 @@ mod decode;
 pub mod definition;
 mod failure;
 mod identity;
+pub mod keyed;
 mod password;
 pub mod remedy;
 mod row;

@@ -396,6 +396,11 @@ impl Session {
         Ok(ids)
     }
 
+    /// The columns of a source that is prepared.
+    pub(super) fn columns(&self, source: &Source) -> Result<&Columns, Failure> {
+        Ok(&self.prepared(source)?.columns)
+    }
+
     fn prepared(&self, source: &Source) -> Result<&Prepared, Failure> {
         let missing = || Failure::new(Reason::Decode, format!("{} was not prepared", source.name));
         self.prepared.get(&source.name).ok_or_else(missing)
@@ -444,9 +449,9 @@ impl Session {
         rows.iter().map(|row| decode::group(source, row)).collect()
     }
 
-    /// About how many rows the SELECT has, as the planner sees it, and the largest id; inside a transaction.
-    pub async fn extent(&self, source: &Source) -> Result<(i64, Option<i64>), Failure> {
-        let explain = format!("EXPLAIN (FORMAT JSON) SELECT id FROM (\n{}\n) AS execution", source.sql);
+    /// About how many rows the SELECT has, as the planner sees it; inside a transaction.
+    pub async fn extent(&self, source: &Source) -> Result<i64, Failure> {
+        let explain = format!("EXPLAIN (FORMAT JSON) SELECT done FROM (\n{}\n) AS execution", source.sql);
         let plan = self.deadline(self.client.simple_query(&explain)).await?;
         let plan = plan.iter().find_map(|m| match m {
             SimpleQueryMessage::Row(row) => row.get(0),
@@ -454,9 +459,7 @@ impl Session {
         });
         let plan: Option<serde_json::Value> = plan.and_then(|text| serde_json::from_str(text).ok());
         let rows = plan.and_then(|plan| plan[0]["Plan"]["Plan Rows"].as_f64()).unwrap_or_default();
-        let newest = self.one(&format!("SELECT max(id)::int8 FROM (\n{}\n) AS execution", source.sql)).await?;
-        let newest = newest.try_get(0).map_err(|e| Failure::of_query(&e))?;
-        Ok((rows as i64, newest))
+        Ok(rows as i64)
     }
 
     /// Runs a statement; inside a transaction.

@@ -58,8 +58,8 @@ impl Summary {
         let columns = source.values.iter().map(|value| value.column.clone());
         Self {
             rows: ledger.rows(),
-            open: ledger.frontier().open().len(),
-            gaps: ledger.frontier().missing().watched(),
+            open: ledger.open(),
+            gaps: ledger.gaps(),
             rejected: columns.zip(ledger.rejected().iter().copied()).collect(),
             sets: ledger.sets().len() as u64,
             overflowed: ledger.overflowed(),

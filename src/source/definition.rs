@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::{Table, Value as Toml};
 
+use super::key::Key;
 use super::metric_table::MetricTable;
 use super::{Count, MAX_VALUE, Metric, Problem, REQUIRED, Source, Value, kind, lexer, names};
 
@@ -64,6 +65,7 @@ pub fn parse(name: &str, sql: &str, toml: &str, dir: &str) -> (Source, Vec<Probl
         enumerated: Vec::new(),
         sequence: None,
         exemplar: Some(REQUIRED[0].to_owned()),
+        key: None,
         count_if: None,
     };
     let mut parser = Parser { file: format!("{dir}/{name}.toml"), problems: Vec::new(), source };
@@ -98,13 +100,23 @@ impl Parser {
 
     fn file(&mut self, mut table: Table) {
         self.source.labels = table.remove("labels").and_then(|v| self.read("labels", v)).unwrap_or_default();
+        let mut wrong = Vec::new();
+        self.source.key = Key::take(&mut table, |key, message| wrong.push((key.to_owned(), message.to_owned())));
+        wrong.into_iter().for_each(|(key, message)| self.problem(&key, message));
         self.source.sequence = table.remove("sequence").and_then(|v| self.read("sequence", v));
         self.source.count_if = table.remove("count_if").and_then(|v| self.read("count_if", v));
         match table.remove("exemplar") {
             Some(Toml::Boolean(false)) => self.source.exemplar = None,
             Some(Toml::String(column)) => self.source.exemplar = Some(column),
             Some(_) => self.problem("exemplar", "must be the column that names a row, or false"),
-            None => {}
+            None => {
+                // A key of several columns is no name, and not every column can be a label.
+                let own = self.source.key.as_ref().map(|key| key.columns.as_slice());
+                if let Some(columns) = own {
+                    let name = columns.first().filter(|column| columns.len() == 1 && names::label(column).is_empty());
+                    self.source.exemplar = name.cloned();
+                }
+            }
         }
         let exemplar = self.source.exemplar_column().map(str::to_owned);
         exemplar.iter().flat_map(|column| names::label(column)).for_each(|problem| self.problem("exemplar", problem));
@@ -123,7 +135,7 @@ impl Parser {
             }
         }
         for key in table.keys() {
-            let known = "labels, sequence, count_if, exemplar, missing, columns, counter, histogram, gauge";
+            let known = "labels, key, order, late, xid, sequence, count_if, exemplar, missing, columns, counter, histogram, gauge";
             self.problem(key, unknown(key, known));
         }
         if self.source.metrics.is_empty() && self.problems.is_empty() {

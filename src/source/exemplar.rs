@@ -26,7 +26,7 @@ pub struct Rows {
 impl Source {
     /// The column that names rows in exemplars, if it is another one than the id.
     pub fn exemplar_column(&self) -> Option<&str> {
-        self.exemplar.as_deref().filter(|column| *column != REQUIRED[0])
+        self.exemplar.as_deref().filter(|column| self.key.is_some() || *column != REQUIRED[0])
     }
 
     /// True if the rows of a measure have this restriction and a value, which is returned; 1 without a value column.

@@ -5,6 +5,7 @@
 
 mod definition;
 pub mod exemplar;
+pub mod key;
 pub mod kind;
 pub mod lexer;
 mod measure;
@@ -21,6 +22,7 @@ pub use kind::{Combine, Kind, Part};
 pub use measure::{Count, Native, Slots, Sum};
 
 use crate::ledger::{Labels, Shape};
+use key::Key;
 
 /// The pairs in `queries/`, built into the binary.
 const SHIPPED: [(&str, &str, &str); 2] = [
@@ -76,6 +78,8 @@ pub struct Source {
     pub sequence: Option<String>,
     /// The column that names a row in exemplars; none for no exemplars.
     pub exemplar: Option<String>,
+    /// What identifies a row, and how new ones are found; without it, a number `id` in insertion order.
+    pub key: Option<Key>,
     /// Only rows where this boolean column is true are counted; the others are seen, so that they leave no gaps.
     pub count_if: Option<String>,
 }
@@ -212,7 +216,12 @@ impl Source {
     pub fn columns(&self) -> BTreeMap<&str, String> {
         let mut columns: BTreeMap<&str, String> = BTreeMap::new();
         let mut need = |column, by: String| _ = columns.entry(column).or_insert(by);
-        REQUIRED.into_iter().for_each(|c| need(c, String::new()));
+        let is_needed = |c: &&str| *c != "id" || self.key.is_none();
+        REQUIRED.into_iter().filter(is_needed).for_each(|c| need(c, String::new()));
+        if let Some(key) = &self.key {
+            key.columns.iter().for_each(|c| need(c, "key".to_owned()));
+            need(key.order(), if matches!(key.way, key::Way::Xid { .. }) { "xid" } else { "order" }.to_owned());
+        }
         self.labels.iter().for_each(|l| need(l, "labels".to_owned()));
         for metric in &self.metrics {
             metric.labels.iter().for_each(|l| need(l, format!("{} labels", metric.name)));

@@ -2,6 +2,8 @@
 
 pub mod history;
 pub mod key;
+pub mod keyed;
+pub mod order;
 pub mod series;
 mod value;
 pub mod view;
@@ -11,6 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::ledger::MAX_LABEL_BYTES;
 use crate::ledger::frontier::{Range, ReadPlan};
+use crate::source::key::Key;
 use crate::source::{Count, Source, Sum, Value};
 pub use value::is_int4;
 use value::{bounded, number, parsed, rejection};
@@ -171,7 +174,7 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
     let known: Vec<String> = before.into_iter().chain(left_out(source)).collect();
     let known = if known.is_empty() { "false".to_owned() } else { known.join(" OR ") };
     let mut inner: Vec<String> = vec![
-        "execution.id::int8 AS id".to_owned(),
+        format!("{} AS id", number_of_row(source)),
         "execution.done IS TRUE AS done".to_owned(),
         format!("{known} AS {KNOWN}"),
         "execution.at AS at".to_owned(),
@@ -185,23 +188,18 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
     let as_number = |v: &Value| Some(format!("{} AS {}", parsed(v, columns)?, number(v, columns)));
     inner.extend(source.values.iter().filter_map(as_number));
 
-    let [ranges, parts] = if plan.masks.is_empty() { RANGES } else { MASKED_RANGES };
-    // The planner takes `<> 0` for true of nearly all rows, and plans as if there were no masks.
-    let is_meant = " AND (range.mask IS NULL OR get_bit(range.mask, (execution.id - range.lo)::int4) <> 0)";
-    let masked = if plan.masks.is_empty() { "" } else { is_meant };
     let list = |items: &[String], indent: &str| items.join(&format!(",\n{indent}"));
     format!(
         "SELECT\n  {outer}\nFROM (\n  SELECT\n    {middle}\n  FROM (\n    SELECT\n      {inner}\n    \
-         FROM unnest({ranges}) AS range ({parts})\n    \
-         CROSS JOIN LATERAL (\n      SELECT * FROM (\n{sql}\n      ) AS execution\n      \
-         WHERE execution.id BETWEEN range.lo AND range.hi{masked}\n      ORDER BY execution.id\n      LIMIT {limit}\n    \
-         ) AS execution\n    OFFSET 0\n  ) AS execution\n  OFFSET 0\n) AS execution\n\
+         FROM {rows}\n    OFFSET 0\n  ) AS execution\n  OFFSET 0\n) AS execution\n\
          GROUP BY {keys}",
-        limit = plan.limit,
         outer = list(&outer, "  "),
         middle = list(&middle, "    "),
         inner = list(&inner, "      "),
-        sql = source.sql,
+        rows = match &source.key {
+            Some(key) => keyed::asked(source, key, columns),
+            None => in_ranges(source, plan),
+        },
         keys = keys().collect::<Vec<_>>().join(", "),
     )
 }
@@ -209,6 +207,26 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
 /// The ranges of [`poll`]: parameters and names.
 const RANGES: [&str; 2] = ["$1::int8[], $2::int8[], $3::float8[]", "lo, hi, until"];
 const MASKED_RANGES: [&str; 2] = ["$1::int8[], $2::int8[], $3::float8[], $4::bytea[]", "lo, hi, until, mask"];
+
+/// Follows FROM: the rows whose ids are in the ranges of a plan.
+fn in_ranges(source: &Source, plan: &ReadPlan) -> String {
+    let [ranges, parts] = if plan.masks.is_empty() { RANGES } else { MASKED_RANGES };
+    // The planner takes `<> 0` for true of nearly all rows, and plans as if there were no masks.
+    let is_meant = " AND (range.mask IS NULL OR get_bit(range.mask, (execution.id - range.lo)::int4) <> 0)";
+    let masked = if plan.masks.is_empty() { "" } else { is_meant };
+    format!(
+        "unnest({ranges}) AS range ({parts})\n    \
+         CROSS JOIN LATERAL (\n      SELECT * FROM (\n{}\n      ) AS execution\n      \
+         WHERE execution.id BETWEEN range.lo AND range.hi{masked}\n      ORDER BY execution.id\n      LIMIT {}\n    \
+         ) AS execution",
+        source.sql, plan.limit,
+    )
+}
+
+/// The number under which a row answers: its id, or the place at which its key was asked for.
+fn number_of_row(source: &Source) -> &'static str {
+    if source.key.is_some() { "asked.n" } else { "execution.id::int8" }
+}
 
 /// That a row is left out by the source's own choice.
 fn left_out(source: &Source) -> Option<String> {
@@ -226,6 +244,23 @@ fn short(label: &str) -> String {
 /// by the labels of gauges of open rows, and by whether the source leaves them out. Of rows that are not done, each with
 /// the times since which it has been there: the ranges hold counted ids, too, and only the ledger knows which are open.
 pub fn watch(source: &Source, limit: usize) -> String {
+    watched(
+        source,
+        &format!(
+            "unnest($1::int8[], $2::int8[]) AS range (lo, hi)\n  \
+             CROSS JOIN LATERAL (\n    SELECT * FROM (\n{}\n    ) AS execution\n    \
+             WHERE execution.id BETWEEN range.lo AND range.hi\n    ORDER BY execution.id\n    LIMIT {limit}\n  ) AS execution",
+            source.sql,
+        ),
+    )
+}
+
+/// The same of the rows whose keys are asked for.
+pub fn watch_keys(source: &Source, key: &Key, columns: &Columns) -> String {
+    watched(source, &keyed::asked(source, key, columns))
+}
+
+fn watched(source: &Source, rows: &str) -> String {
     let labels: Vec<String> = source.open_labels().iter().map(|l| ident(l)).collect();
     let named: String = labels.iter().map(|l| format!(",\n    {} AS {l}", short(l))).collect();
     let named: String = source
@@ -237,13 +272,10 @@ pub fn watch(source: &Source, limit: usize) -> String {
     let keys: String = labels.iter().map(|l| format!("{l}, ")).collect();
     let known = left_out(source).unwrap_or_else(|| "false".to_owned());
     format!(
-        "SELECT {keys}done, array_agg(id) AS ids, {KNOWN}{times}\nFROM (\n  SELECT\n    execution.id::int8 AS id,\n    \
-         execution.done IS TRUE AS done,\n    {known} AS {KNOWN}{named}\n  \
-         FROM unnest($1::int8[], $2::int8[]) AS range (lo, hi)\n  \
-         CROSS JOIN LATERAL (\n    SELECT * FROM (\n{sql}\n    ) AS execution\n    \
-         WHERE execution.id BETWEEN range.lo AND range.hi\n    ORDER BY execution.id\n    LIMIT {limit}\n  ) AS execution\n\
+        "SELECT {keys}done, array_agg(id) AS ids, {KNOWN}{times}\nFROM (\n  SELECT\n    {} AS id,\n    \
+         execution.done IS TRUE AS done,\n    {known} AS {KNOWN}{named}\n  FROM {rows}\n\
          ) AS execution\nGROUP BY {keys}done, {KNOWN}",
-        sql = source.sql,
+        number_of_row(source),
     )
 }
 

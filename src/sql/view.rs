@@ -3,6 +3,7 @@
 use super::value::{valid_number, why};
 use super::{Columns, SPACE, condition, ident, literal, named, own, valid};
 use crate::ledger::{Labels, MAX_LABEL_BYTES, OVERFLOW};
+use crate::source::key::Key;
 use crate::source::{Source, Value};
 
 /// The view's name in the statement around it.
@@ -29,6 +30,8 @@ pub struct View<'a> {
     pub sets: Option<Vec<&'a Labels>>,
     /// Follows the SELECT, which is called `execution`: a condition, an order, a limit.
     pub which: String,
+    /// Of a source with a key of its own, only so many rows, behind so many newer ones: `id` then falls from newer to older.
+    pub piece: Option<(i64, usize)>,
 }
 
 /// The name of the valid number of a value column.
@@ -80,7 +83,13 @@ pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
         Some(column) => format!("CASE WHEN {} THEN execution.done IS TRUE END AS done", own(column)),
         None => "execution.done IS TRUE AS done".to_owned(),
     };
-    let mut list = vec!["execution.id::int8 AS id".to_owned(), done, "execution.at AS at".to_owned()];
+    let id = match &source.key {
+        None => "execution.id::int8".to_owned(),
+        Some(key) if view.piece.is_some() => format!("-row_number() OVER ({})", newest_first(key)),
+        Some(_) => "NULL::int8".to_owned(),
+    };
+    let mut list = vec![format!("{id} AS id"), done, "execution.at AS at".to_owned()];
+    list.extend(source.key.iter().map(|key| format!("{} AS {KEY}", key_text(key))));
     list.extend(labels.iter().map(|l| format!("{} AS {}", label(source, l), ident(l))));
     list.extend(view.only.iter().map(|c| format!("{} AS {}", own(c), only(c))));
     list.extend(view.values.iter().map(|v| format!("{} AS {}", valid_number(v, columns), valid(v))));
@@ -91,15 +100,19 @@ pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
     list.extend(reasons.iter().map(|v| format!("{} AS {}", why(v, columns), reason(v))));
     let which = if view.which.is_empty() { String::new() } else { format!("{}\n  ", view.which) };
     // OFFSET 0 keeps values from being computed anew for every use.
-    let first = format!(
-        "  SELECT\n    {}\n  FROM (\n{}\n  ) AS execution\n  {which}OFFSET 0",
-        list.join(",\n    "),
-        source.sql
-    );
+    let rows = match (view.piece, &source.key) {
+        (Some((offset, limit)), Some(key)) => {
+            let order = newest_first(key);
+            format!("SELECT * FROM (\n{}\n) AS execution\n{order}\nOFFSET {offset} LIMIT {limit}", source.sql)
+        }
+        _ => source.sql.clone(),
+    };
+    let first =
+        format!("  SELECT\n    {}\n  FROM (\n{rows}\n  ) AS execution\n  {which}OFFSET 0", list.join(",\n    "));
     let mut levels = vec![("trimmed", first)];
     if !long.is_empty() {
         let cuts = labels.iter().map(|l| if long.contains(l) { cut(l) } else { ident(l) });
-        levels.push(("cut", level(cuts, &rest, levels[levels.len() - 1].0)));
+        levels.push(("cut", level(source, cuts, &rest, levels[levels.len() - 1].0)));
     }
     if let Some(sets) = sets {
         levels.push(("known", known(source, sets)));
@@ -113,7 +126,7 @@ pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
             ),
             false => ident(l),
         });
-        levels.push(("folded", level(folds, &rest, "cut")));
+        levels.push(("folded", level(source, folds, &rest, "cut")));
     }
     let last = levels.len() - 1;
     levels[last].0 = NAME;
@@ -125,8 +138,40 @@ pub fn view(source: &Source, columns: &Columns, view: &View) -> String {
     levels.collect::<Vec<_>>().join(", ")
 }
 
-fn level(labels: impl Iterator<Item = String>, rest: &[String], from: &str) -> String {
-    let fixed = ["id", "done", "at"].map(str::to_owned).into_iter();
+/// The text of a row's key in a view of a source with a key of its own.
+pub const KEY: &str = "\"(key)\"";
+
+/// What is shown of a row for its id: that, or the text of its key.
+pub fn shown_id(source: &Source) -> String {
+    if source.key.is_some() { KEY.to_owned() } else { "id::text".to_owned() }
+}
+
+fn key_text(key: &Key) -> String {
+    let columns: Vec<String> = key.columns.iter().map(|column| format!("{}::text", own(column))).collect();
+    if columns.len() == 1 { columns.concat() } else { format!("concat_ws(',', {})", columns.join(", ")) }
+}
+
+fn newest_first(key: &Key) -> String {
+    let place: Vec<String> = key.place().map(|column| format!("{} DESC", own(column))).collect();
+    format!("ORDER BY {}", place.join(", "))
+}
+
+/// The condition on `execution` that a row has an id, or a key whose columns are given with commas between them; nothing
+/// if no row can have it.
+pub fn has_id(source: &Source, columns: &Columns, id: &str) -> Option<String> {
+    let Some(key) = &source.key else {
+        return id.parse::<i64>().ok().map(|id| format!("execution.id = {id}"));
+    };
+    let values: Vec<&str> = if key.columns.len() == 1 { vec![id] } else { id.split(',').collect() };
+    let is = |(column, value): (&String, &&str)| {
+        format!("{} = {}::{}", own(column), literal(value.trim()), super::keyed::type_name(columns, column))
+    };
+    let all: Vec<String> = key.columns.iter().zip(&values).map(is).collect();
+    (values.len() == key.columns.len()).then(|| all.join(" AND "))
+}
+
+fn level(source: &Source, labels: impl Iterator<Item = String>, rest: &[String], from: &str) -> String {
+    let fixed = ["id", "done", "at"].into_iter().chain(source.key.iter().map(|_| KEY)).map(str::to_owned);
     let list: Vec<String> = fixed.chain(labels).chain(rest.iter().cloned()).collect();
     format!("  SELECT\n    {}\n  FROM {from}", list.join(",\n    "))
 }

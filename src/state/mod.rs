@@ -78,6 +78,8 @@ impl Fingerprint {
     pub fn of(source: &Source) -> Self {
         let mut rows = format!("{:?}{:?}{:?}{:?}", source.sql, source.labels, source.by, source.missing);
         rows.extend(source.count_if.iter().map(|column| format!("{column:?}")));
+        // How late rows can come may change.
+        rows.extend(source.key.iter().map(|key| format!("{:?}{:?}", key.columns, key.order())));
         let value = |i: usize| format!("{:?}", source.values[i]);
         let count = |c: &crate::source::Count| format!("{:?} {:?} {:?}", c.value.map(value), c.le, c.only);
         // Nothing of the classic buckets is in it: their bounds may change.
@@ -130,6 +132,10 @@ impl Saved {
         }
         if (Fingerprint { rows: self.fingerprint.rows, ..fingerprint.clone() }) == *self.fingerprint {
             return Resumed::Whole(Arc::unwrap_or_clone(self.ledger).resume(shape));
+        }
+        if source.key.is_some() {
+            // Which of the rows below the window were counted, nobody knows.
+            return Resumed::Nothing(Ledger::new(shape));
         }
         let was = &*self.fingerprint;
         let mut ledger = Arc::unwrap_or_clone(self.ledger);

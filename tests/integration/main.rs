@@ -17,5 +17,6 @@ mod commands;
 mod counting;
 mod database;
 mod exposition;
+
 mod outages;
 mod web;

@@ -124,6 +124,11 @@ impl<'c> Source<'c> {
         self.definitions.add(name, sql, toml);
     }
 
+    /// Where the definitions are.
+    pub fn queries(&self) -> String {
+        self.definitions.path().display().to_string()
+    }
+
     /// Lets the exporter connect through another port, from the next start on.
     pub fn through(&mut self, port: u16) {
         self.url = self.db.url_through(port);
@@ -161,6 +166,11 @@ impl<'c> Source<'c> {
     pub async fn stop(&mut self) {
         let mut exporter = self.running.take().expect("it runs");
         assert!(exporter.terminate().await.success(), "{}", exporter.log());
+    }
+
+    /// Kills it, which it cannot notice.
+    pub async fn kill(&mut self) {
+        self.running.take().expect("it runs").kill9().await;
     }
 
     /// The exporter, which runs.

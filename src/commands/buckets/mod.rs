@@ -109,7 +109,7 @@ async fn suggest<'a>(
     session.end().await?;
     let mut notes: Vec<String> = walk.gave_up().into_iter().collect();
     if walk.state == State::Older {
-        notes.push(format!("read back to id {}: {OLDER} rows in a row are older", walk.lowest().unwrap_or_default()));
+        notes.push(format!("read back to {}: {OLDER} rows in a row are older", walk.lowest()));
     }
     let today = question.metric.kind.bounds().to_vec();
     let (integer, largest) = question.value().map_or((false, f64::MAX), |value| (value.integer, value.max));

@@ -1,5 +1,6 @@
 //! The command `check`: settings, definitions and privileges against the real database, and what it finds there.
 
+mod keyed;
 mod plan;
 mod privileges;
 mod references;
@@ -170,8 +171,11 @@ async fn try_source(
     if !findings.problems.is_empty() {
         return Ok(findings.problems);
     }
-    let (rows, _) = session.extent(source).await?;
+    let rows = session.extent(source).await?;
     line.rows_estimated = Some(rows);
+    if let Some(key) = &source.key {
+        return keyed::check(report, settings, session, (source, key, &columns), line).await;
+    }
     // The smallest of the newest ids, however many ids were skipped between them.
     let newest = format!(
         "SELECT min(id)::int8 FROM (SELECT id FROM (\n{}\n) AS execution ORDER BY execution.id DESC LIMIT {SAMPLE}) AS newest",
@@ -202,8 +206,8 @@ async fn try_source(
     }
     let mut sample = sample::of_groups(source, &read, part.rows, settings.series.limit)?;
     let Some(lowest) = lowest else { return Ok(Vec::new()) };
-    sample.rejected = sample::rejected(session, source, &columns, lowest).await?;
-    let plan = plan::plan(session, source, &columns, &read).await?;
+    sample.rejected = sample::rejected(session, source, &columns, format!("WHERE execution.id >= {lowest}")).await?;
+    let plan = plan::plan(session, &sql::poll_filled_in(source, &columns, &read)).await?;
     warn(report, source, &plan, &sample);
     line.plan = Some(plan);
     line.sample = Some(sample);
@@ -260,8 +264,11 @@ async fn sequence(
 fn warn(report: &mut Report, source: &Source, plan: &plan::Plan, sample: &sample::Sample) {
     for scan in plan.scans.iter().filter(|scan| scan.is_whole() && scan.rows > 10 * SAMPLE.unsigned_abs()) {
         report.warnings.push(format!(
-            "{}.sql: every poll reads the whole of {} ({} rows): is the column \"id\" its primary key, unchanged?",
-            source.name, scan.table, scan.rows
+            "{}.sql: every poll reads the whole of {} ({} rows): is {} its primary key, unchanged?",
+            source.name,
+            scan.table,
+            scan.rows,
+            if source.key.is_some() { "key" } else { "the column \"id\"" },
         ));
     }
     let rejected: i64 = sample.rejected.iter().map(|rejected| rejected.rows).sum();

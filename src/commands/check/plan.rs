@@ -3,10 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::ledger::frontier::ReadPlan;
 use crate::postgres::{Failure, Reason, Session};
-use crate::source::Source;
-use crate::sql::{self, Columns};
 
 /// A plan that was run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,9 +38,8 @@ impl Scan {
     }
 }
 
-/// Runs the statement for `read` under EXPLAIN ANALYZE; inside a transaction.
-pub async fn plan(session: &Session, source: &Source, columns: &Columns, read: &ReadPlan) -> Result<Plan, Failure> {
-    let statement = sql::poll_filled_in(source, columns, read);
+/// Runs a statement under EXPLAIN ANALYZE; inside a transaction.
+pub async fn plan(session: &Session, statement: &str) -> Result<Plan, Failure> {
     let rows = session.text(&format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}")).await?;
     let text = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
     let wrong = |_| Failure::new(Reason::Decode, "EXPLAIN does not answer in JSON");

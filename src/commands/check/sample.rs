@@ -93,26 +93,21 @@ fn series(source: &Source, ledger: &Ledger) -> Vec<(String, usize)> {
     series
 }
 
-/// Why values are rejected, of the rows with an id from `lowest` on; inside a transaction.
+/// Why values are rejected, of the rows for which `which` holds (see [`View::which`]); inside a transaction.
 pub async fn rejected(
     session: &Session,
     source: &Source,
     columns: &Columns,
-    lowest: i64,
+    which: String,
 ) -> Result<Vec<Rejected>, Failure> {
     if source.values.is_empty() {
         return Ok(Vec::new());
     }
-    let shown = View {
-        values: source.values.iter().collect(),
-        reasons: true,
-        which: format!("WHERE execution.id >= {lowest}"),
-        ..View::default()
-    };
+    let shown = View { values: source.values.iter().collect(), reasons: true, which, ..View::default() };
     let values: Vec<String> =
         source.values.iter().map(|value| format!("({}, {})", literal(&value.column), reason(value))).collect();
     let statement = format!(
-        "WITH {}\nSELECT value.name, value.reason, count(*), (array_agg(id ORDER BY id DESC))[1:5]\nFROM {NAME}\n\
+        "WITH {}\nSELECT value.name, value.reason, count(*), array_remove((array_agg(id ORDER BY id DESC))[1:5], NULL)\nFROM {NAME}\n\
          CROSS JOIN LATERAL (VALUES {}) AS value (name, reason)\nWHERE value.reason IS NOT NULL\nGROUP BY 1, 2\n\
          ORDER BY 1, 3 DESC, 2",
         view(source, columns, &shown),

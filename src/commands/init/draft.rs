@@ -43,8 +43,16 @@ impl Draft {
         let name = word(&table.name);
         let mut draft = Self { name: name.clone(), ..Self::default() };
         let mut used: Vec<&Column> = Vec::new();
-        let key = table.key();
-        draft.key(table, key);
+        let keyed = table.keyed();
+        let key = table.key().filter(|_| keyed.is_none());
+        match &keyed {
+            Some((columns, order)) => {
+                draft.keyed(table, columns, order);
+                used.extend(columns);
+                used.push(order);
+            }
+            None => draft.key(table, key),
+        }
         used.extend(key);
 
         let state = table.named(&STATES).filter(|c| c.kind == Kind::Text);
@@ -68,8 +76,13 @@ impl Draft {
         };
 
         let mut columns: Vec<String> = Vec::new();
-        let key_sql = key.map_or("…".to_owned(), own);
-        columns.push(format!("{key_sql} AS id"));
+        match &keyed {
+            Some((key, order)) => {
+                columns.extend(key.iter().zip(names(key)).map(|(column, name)| format!("{} AS {name}", own(column))));
+                columns.push(format!("{} AS appeared", own(order)));
+            }
+            None => columns.push(format!("{} AS id", key.map_or("…".to_owned(), own))),
+        }
         columns.push(format!("{} AS done", done.sql()));
         used.extend(done.column());
         columns.push(match (at, updated) {
@@ -126,15 +139,35 @@ impl Draft {
         used.extend(&values);
 
         draft.sql = format!(
-            "-- One row per row of {0}: \"id\" identifies it, \"done\" says that it is finished and can be counted, \"at\" says\n\
+            "-- One row per row of {0}: {2} identifies it, \"done\" says that it is finished and can be counted, \"at\" says\n\
              -- when that was. Every state that is not the end must be named. No WHERE: what is not finished is watched until it is,\n\
              -- and what must not count is left out by count_if in the TOML. Paste it into psql to see what the exporter sees.\nSELECT\n  {1}\nFROM {0} AS t\n",
             table.qualified,
-            columns.join(",\n  ")
+            columns.join(",\n  "),
+            keyed.as_ref().map_or("\"id\"".to_owned(), |(key, _)| quoted(&names(key))),
         );
         draft.toml(table, key, &done, state_label.as_deref(), &labels, &values, span.is_some(), !since.is_empty(), at);
         draft.grant(table, key, &used);
         draft
+    }
+
+    /// What has to be known of a key with an order.
+    fn keyed(&mut self, table: &Table, key: &[&Column], order: &Column) {
+        self.notes.push(format!(
+            "rows are identified by {} and found along {}: \"late\" in the TOML must be longer than the longest transaction that \
+             inserts; doc/definitions.md has other ways",
+            quoted(&key.iter().map(|column| column.name.clone()).collect::<Vec<_>>()),
+            order.name
+        ));
+        if !order.is_indexed {
+            let columns: Vec<String> = std::iter::once(&order).chain(key).map(|column| ident(&column.name)).collect();
+            self.notes.push(format!(
+                "no index begins with {}, which every poll needs: CREATE INDEX CONCURRENTLY ON {} ({});",
+                order.name,
+                table.qualified,
+                columns.join(", ")
+            ));
+        }
     }
 
     fn key(&mut self, table: &Table, key: Option<&Column>) {
@@ -179,6 +212,11 @@ impl Draft {
             self.name,
             list(&label_names)
         );
+        if let Some((key, _)) = table.keyed() {
+            text += "# What identifies a row, the column along which new ones appear, and how far behind the newest one another can\n\
+                     # still appear: longer than the longest transaction that inserts.\n";
+            text += &format!("key = [{}]\norder = \"appeared\"\nlate = \"10m\"\n", quoted(&names(&key)));
+        }
         if let Some(sequence) = key.and_then(|key| key.sequence.as_ref()) {
             text += "# Tells a table whose ids start again (restored, truncated) from one that goes on.\n";
             text += &format!("sequence = {}\n", toml(sequence));
@@ -336,6 +374,18 @@ fn own(column: &Column) -> String {
     let name = &column.name;
     let is_plain = *name == word(name) && !name.starts_with(|c: char| c.is_ascii_digit());
     format!("t.{}", if is_plain { name.clone() } else { ident(name) })
+}
+
+/// The names of the columns of a key in the SELECT.
+fn names(key: &[&Column]) -> Vec<String> {
+    match key {
+        [_] => vec!["id".to_owned()],
+        _ => key.iter().map(|column| format!("key_{}", word(&column.name))).collect(),
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| toml(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// The name of a value column.

@@ -1,6 +1,7 @@
 //! A table as the catalog has it, and what its newest rows hold, as far as the role may see them.
 
 use super::InitError;
+use super::words::{BIRTHS, is_edited};
 use crate::commands::buckets::Distribution;
 use crate::postgres::{Failure, Lossy, Session, Type};
 use crate::sql::ident;
@@ -52,6 +53,8 @@ pub struct Column {
     pub is_unique: bool,
     /// True if it is in the primary key.
     pub is_primary: bool,
+    /// True if an index begins with it.
+    pub is_indexed: bool,
     /// True if the role may see its values.
     pub is_readable: bool,
     /// Its values, the most frequent first, when they are known and few.
@@ -120,6 +123,7 @@ impl Table {
                 is_unique,
                 is_primary,
                 is_readable: cells.take()?,
+                is_indexed: cells.take()?,
                 values: values.unwrap_or_default(),
                 numbers: Distribution::default(),
                 is_negative: false,
@@ -155,6 +159,22 @@ impl Table {
         let own = primary.or_else(|| numbers().find(|c| c.sequence.is_some() && c.not_null));
         let own = own.or_else(|| numbers().find(|c| c.not_null));
         own.or_else(|| self.columns.iter().find(|c| c.is_primary)).or_else(|| self.named(&["id"]))
+    }
+
+    /// The columns of the primary key and the time at which rows appear, where no number identifies a row in the order of
+    /// insertion.
+    pub fn keyed(&self) -> Option<(Vec<&Column>, &Column)> {
+        let is_number = |key: &Column| key.kind == Kind::Integer && key.is_unique && key.not_null;
+        if self.key().is_some_and(is_number) {
+            return None;
+        }
+        let columns: Vec<&Column> = self.columns.iter().filter(|c| c.is_primary).collect();
+        let is_time = |c: &&Column| matches!(c.kind, Kind::Time | Kind::LocalTime) && c.not_null && !is_edited(&c.name);
+        let named = |name: &&str| self.named(&[name]).filter(is_time);
+        let times = || BIRTHS.iter().filter_map(named);
+        let order = times().find(|c| c.is_indexed).or_else(|| times().next());
+        let order = order.or_else(|| self.columns.iter().find(|c| is_time(c) && c.is_indexed));
+        order.filter(|_| !columns.is_empty()).map(|order| (columns, order))
     }
 
     /// The first of these columns that there is.
@@ -209,7 +229,7 @@ async fn distribution(session: &Session, number: &str, newest: &str) -> Result<(
 }
 
 /// The columns of the table `$1`: name, type, category, NOT NULL, whether it refers to another table, the sequence that it
-/// owns, whether it is unique, whether it is in the primary key, the values of an enum, and whether the role may read it.
+/// owns, whether it is unique, whether it is in the primary key, the values of an enum, whether the role may read it, and whether an index begins with it.
 const COLUMNS: &str = "
     SELECT a.attname::text, format_type(t.oid, NULL), t.typcategory::text, a.attnotnull,
       EXISTS (SELECT FROM pg_catalog.pg_constraint AS k WHERE k.conrelid = a.attrelid AND k.contype = 'f' AND a.attnum = ANY (k.conkey)),
@@ -226,7 +246,8 @@ const COLUMNS: &str = "
       ),
       EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey::int2[])),
       (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum AS e WHERE e.enumtypid = t.oid),
-      has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+      has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
+      EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = a.attrelid AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL)
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_type AS declared ON declared.oid = a.atttypid
     JOIN pg_catalog.pg_type AS t ON t.oid = coalesce(nullif(declared.typbasetype, 0), declared.oid)

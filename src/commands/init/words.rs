@@ -73,6 +73,24 @@ pub const STARTS: [&str; 9] = [
     "inserted_at",
     "enqueued_at",
 ];
+/// Names of the column with the time at which a row appeared.
+pub const BIRTHS: [&str; 9] = [
+    "created_at",
+    "inserted_at",
+    "enqueued_at",
+    "queued_at",
+    "created",
+    "occurred_at",
+    "recorded_at",
+    "logged_at",
+    "timestamp",
+];
+
+/// True if a column, by its name, changes with every edit of its row.
+pub fn is_edited(name: &str) -> bool {
+    ["update", "modif", "touch"].iter().any(|word| name.contains(word))
+}
+
 /// Names of times at which something happened once.
 pub const EVENTS: [&str; 11] = [
     "occurred_at",

@@ -45,9 +45,8 @@ fn define(command: Command) -> Command {
                 .long("id")
                 .value_name("ID")
                 .allow_negative_numbers(true)
-                .value_parser(clap::value_parser!(i64))
                 .conflicts_with("since")
-                .help("Only the row with this id; without a selector: of every source, with all that is in it"),
+                .help("Only the row with this id (or key, its columns with commas between them); without a selector: of every source, with all that is in it"),
         )
         .arg(
             Arg::new("limit")
@@ -113,7 +112,7 @@ fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
 
 async fn list(settings: &Settings, sources: &[Source], options: &Options) -> Result<Listing, CommandError> {
     let ledgers = || Ledgers::load(settings, sources);
-    match (&options.selector, options.id) {
+    match (&options.selector, &options.id) {
         (None, Some(id)) => Ok(find_everywhere(settings, sources, id, options, &ledgers()).await?),
         (selector, _) => {
             let selector = selector.as_deref().unwrap_or_default();
@@ -131,8 +130,8 @@ async fn list(settings: &Settings, sources: &[Source], options: &Options) -> Res
 pub struct Options {
     /// Which series; none: the metrics that there are.
     pub selector: Option<String>,
-    /// Only the row with this id.
-    pub id: Option<i64>,
+    /// Only the row with this id, or with this key as text.
+    pub id: Option<String>,
     /// Not older than this.
     pub since: Option<Duration>,
     /// At most so many.
@@ -146,7 +145,7 @@ impl Options {
         let arguments = &invocation.arguments;
         Self {
             selector: invocation.text("selector").map(str::to_owned),
-            id: arguments.get_one("id").copied(),
+            id: arguments.get_one("id").cloned(),
             since: arguments.get_one("since").copied(),
             limit: arguments.get_one::<u32>("limit").map_or(usize::MAX, |&limit| limit as usize),
             format: arguments.get_one("format").copied().unwrap_or(Format::Table),
@@ -184,6 +183,11 @@ impl Head {
         Self { name: name.into(), kind, known: false }
     }
 
+    /// The column with the id, or with the text of the key.
+    fn id(source: &Source) -> Self {
+        Self::new("id", if source.key.is_some() { ColumnType::Text } else { ColumnType::Number })
+    }
+
     /// A value as it is shown: a label as it is exported, a number without zeros at its end.
     fn cell(&self, source: &Source, mut text: String) -> String {
         if source.all_labels().any(|label| *label == self.name) {
@@ -215,7 +219,7 @@ async fn find(
     let mut walk = Walk::new(&session, question.source, &columns, view, since, settings.target.timeouts().statement);
     // The newest execution, or the oldest, can have any id.
     let by_time = question.metric.kind.combine().order();
-    walk.only(options.id);
+    walk.only(options.id.as_deref());
     let mut conditions = behind(question);
     conditions.extend(reconcile::never_counted(question, ledger));
     conditions.extend(walk.recent());
@@ -224,7 +228,8 @@ async fn find(
     while walk.state == State::Going && (by_time.is_some() || listing.rows.len() < options.limit) {
         let limit = if by_time.is_some() { options.limit } else { options.limit - listing.rows.len() };
         let found = format!(
-            "  SELECT id, {} AS at, ({})::text AS value{}\n  FROM seen\n  WHERE {}\n  ORDER BY {}\n  LIMIT {limit}",
+            "  SELECT {}, {} AS at, ({})::text AS value{}, id AS \"(id)\"\n  FROM seen\n  WHERE {}\n  ORDER BY {}\n  LIMIT {limit}",
+            view::shown_id(question.source),
             time("at"),
             value,
             list.concat(),
@@ -232,7 +237,7 @@ async fn find(
             by_time.map_or("id DESC".to_owned(), |order| format!("{value} {order}")),
         );
         let order = by_time.map(|order| format!("found.value::float8 {order}, ")).unwrap_or_default();
-        listing.read(&mut walk, &found, &format!("{order}found.id DESC")).await?;
+        listing.read(&mut walk, &found, &format!("{order}found.\"(id)\" DESC")).await?;
         if let Some(order) = by_time {
             let time = |row: &[Option<String>]| row[VALUE].as_deref().and_then(|time| time.parse::<f64>().ok());
             let ascending = |a: &[_], b: &[_]| time(a).partial_cmp(&time(b)).unwrap_or(Ordering::Equal);
@@ -246,7 +251,7 @@ async fn find(
     if listing.rows.is_empty() && options.id.is_none() {
         listing.notes.extend(hint::values(&session, question, &columns, reconcile::sets(ledger)).await);
     }
-    match options.id {
+    match &options.id {
         Some(id) if listing.rows.is_empty() => listing.notes.push(format!(
             "the row with id {id}, if there is one, is not behind {}: rows --id {id} alone shows it",
             question.selector
@@ -262,8 +267,8 @@ impl Listing {
     async fn read(&mut self, walk: &mut Walk<'_>, found: &str, order: &str) -> Result<(), Failure> {
         for row in &walk.next(found, order).await? {
             let mut found = row.cells();
-            let Some(id) = found.take::<Option<i64>>()? else { continue };
-            let mut cells = vec![Some(id.to_string())];
+            let Some(id) = found.take::<Option<Lossy>>()? else { continue };
+            let mut cells = vec![Some(id.0)];
             for head in &self.columns[1..] {
                 let text = found.take::<Option<Lossy>>()?;
                 cells.push(text.map(|text| head.cell(walk.source(), text.0)));
@@ -281,8 +286,8 @@ impl Listing {
         }
         self.notes.extend(walk.gave_up());
         if walk.state == State::Older {
-            let lowest = walk.lowest().unwrap_or_default();
-            self.notes.push(format!("read back to id {lowest}: {OLDER} rows in a row are older than --since"));
+            let lowest = walk.lowest();
+            self.notes.push(format!("read back to {lowest}: {OLDER} rows in a row are older than --since"));
         }
     }
 }
@@ -336,9 +341,8 @@ fn others<'a>(question: &ResolvedSelector<'a>, columns: &'a Columns) -> Vec<&'a 
 }
 
 fn head(question: &ResolvedSelector, others: &[&str], columns: &Columns) -> Vec<Head> {
-    let fixed = [("id", ColumnType::Number), ("at", ColumnType::Text), ("value", ColumnType::Number)];
-    let mut head: Vec<Head> = fixed.map(|(name, kind)| Head::new(name, kind)).into();
-    head[VALUE].known = row_value(question).is_none();
+    let counted = Head { known: row_value(question).is_none(), ..Head::new("value", ColumnType::Number) };
+    let mut head = vec![Head::id(question.source), Head::new("at", ColumnType::Text), counted];
     head.extend(others.iter().map(|&name| Head {
         // Rows with many labels are counted under the overflow.
         known: question.pinned(name).is_some_and(|value| value != OVERFLOW),

@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::ledger::Ledger;
 use crate::postgres::{Failure, Lossy, Row, Session, in_file};
 use crate::source::{REQUIRED, Source};
-use crate::sql::view::{View, only, raw, reason, value, view};
+use crate::sql::view::{View, has_id, only, raw, reason, shown_id, value, view};
 use crate::sql::{ColumnType, Columns, ident, literal};
 
 /// The column that says which source has the row; a table for people has it above the row.
@@ -25,7 +25,7 @@ type Record = Vec<(Head, Option<String>)>;
 pub async fn find_everywhere(
     settings: &Settings,
     sources: &[Source],
-    id: i64,
+    id: &str,
     options: &Options,
     ledgers: &Ledgers,
 ) -> Result<Listing, Failure> {
@@ -35,7 +35,16 @@ pub async fn find_everywhere(
     for source in sources {
         let columns = session.describe(source).await?;
         let ledger = ledgers.of(&session, source).await?;
-        records.extend(read(&session, source, &columns, id, ledger).await?);
+        let Some(which) = has_id(source, &columns, id) else { continue };
+        session.batch("SAVEPOINT source").await?;
+        match read(&session, source, &columns, which, ledger).await {
+            Ok(rows) => records.extend(rows),
+            // The text is none of the key's type.
+            Err(failure) if failure.code().is_some_and(|code| code.starts_with("22")) && source.key.is_some() => {
+                session.batch("ROLLBACK TO SAVEPOINT source").await?;
+            }
+            Err(failure) => return Err(failure),
+        }
     }
     session.end().await?;
     let mut listing = if options.format == Format::Table { across(&records) } else { along(&records) };
@@ -51,7 +60,7 @@ async fn read(
     session: &Session,
     source: &Source,
     columns: &Columns,
-    id: i64,
+    which: String,
     ledger: Option<&Ledger>,
 ) -> Result<Vec<Record>, Failure> {
     let labels: Vec<&str> = source.all_labels().map(String::as_str).collect();
@@ -68,7 +77,7 @@ async fn read(
         raw: rest.iter().chain(&values).copied().collect(),
         reasons: true,
         sets: reconcile::sets(ledger),
-        which: format!("WHERE execution.id = {id}"),
+        which: format!("WHERE {which}"),
         ..View::default()
     };
     let counted = ledger.map_or("NULL".to_owned(), reconcile::counted);
@@ -83,7 +92,7 @@ async fn read(
     let number = |name: &str| Head::new(name, ColumnType::Number);
     let mut all: Vec<(Head, String)> = vec![
         (text(SOURCE), literal(&source.name)),
-        (number("id"), "id".to_owned()),
+        (Head::id(source), shown_id(source)),
         (text("at"), time("at")),
         (text("seen as"), state),
     ];

@@ -9,7 +9,7 @@ use crate::postgres::{Failure, Session};
 use crate::query::resolved::{InvalidSelector, REJECTED, check_expression, is_added};
 use crate::query::selector::{Operator, Selector};
 use crate::source::{Source, Value};
-use crate::sql::view::{View, raw, reason};
+use crate::sql::view::{View, raw, reason, shown_id};
 use crate::sql::{ColumnType, literal, series};
 
 /// A selector of rejected values.
@@ -77,7 +77,7 @@ impl<'a> Rejected<'a> {
             };
             let limit = settings.target.timeouts().statement;
             let mut walk = Walk::new(&session, source, &columns, view, since, limit);
-            walk.only(options.id);
+            walk.only(options.id.as_deref());
             let line = |v: &&Value| format!("({}, {}, {})", literal(&v.column), raw(&v.column), reason(v));
             let own = |head: &Head| match labels.iter().find(|label| **label == head.name) {
                 Some(label) => format!(", {}", raw(label)),
@@ -86,9 +86,10 @@ impl<'a> Rejected<'a> {
             let mut part = Listing { columns: listing.columns.clone(), ..Listing::default() };
             while walk.state == State::Going && part.rows.len() < options.limit {
                 let statement = format!(
-                    "  SELECT id, {} AS at, {}::text AS source, value.*{}\n  FROM seen\n  \
+                    "  SELECT {}, {} AS at, {}::text AS source, value.*{}, id AS \"(id)\"\n  FROM seen\n  \
                      CROSS JOIN LATERAL (VALUES {}) AS value (\"column\", value, reason)\n  \
                      WHERE value.reason IS NOT NULL{}\n  ORDER BY id DESC\n  LIMIT {}",
+                    shown_id(source),
                     time("at"),
                     literal(&source.name),
                     listing.columns[FIXED.len()..].iter().map(own).collect::<String>(),
@@ -96,7 +97,7 @@ impl<'a> Rejected<'a> {
                     walk.recent().map(|recent| format!(" AND {recent}")).unwrap_or_default(),
                     options.limit - part.rows.len(),
                 );
-                part.read(&mut walk, &statement, "found.id DESC").await?;
+                part.read(&mut walk, &statement, "found.\"(id)\" DESC").await?;
             }
             if options.id.is_none() {
                 part.say_how_far(&walk, options.limit, "newest");
@@ -135,9 +136,11 @@ const FIXED: [&str; 6] = ["id", "at", "source", "column", "value", "reason"];
 
 fn head(selector: &Selector, found: &[(&Source, Vec<&Value>)]) -> Vec<Head> {
     let equal = |name: &str| selector.matchers.iter().any(|m| m.label == name && m.operator == Operator::Equal);
-    let kind = |name: &str| if name == "id" { ColumnType::Number } else { ColumnType::Text };
     let mut head: Vec<Head> =
-        FIXED.iter().map(|&name| Head { known: equal(name), ..Head::new(name, kind(name)) }).collect();
+        FIXED.iter().map(|&name| Head { known: equal(name), ..Head::new(name, ColumnType::Text) }).collect();
+    if found.iter().all(|(source, _)| source.key.is_none()) {
+        head[0].kind = ColumnType::Number;
+    }
     for label in found.iter().flat_map(|(source, _)| source.all_labels()) {
         // A label may be called like one of the columns before.
         if !head[FIXED.len()..].iter().any(|head| head.name == *label) {

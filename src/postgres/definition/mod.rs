@@ -3,6 +3,7 @@
 //!
 //! PostgreSQL's own plan is asked, and not the text of the SELECT: it sees through views, subqueries and partitions.
 
+mod keyed;
 mod plan;
 
 use serde_json::Value;
@@ -60,6 +61,9 @@ pub async fn examine(session: &Session, source: &Source, columns: &Columns) -> R
     let problems = missing_columns(source, columns);
     if !problems.is_empty() {
         return Ok(Findings { problems, ..Findings::default() });
+    }
+    if let Some(key) = &source.key {
+        return keyed::examine(session, source, key, columns).await;
     }
     let shape = Shape::of(&explain(session, &key::plan(source)).await?);
     let volatile = volatile(session, &shape).await?;

@@ -91,6 +91,17 @@ impl Shape {
         });
     }
 
+    /// The same, in which conditions on these columns are none that leave out rows.
+    pub fn without(mut self, columns: &BTreeSet<String>) -> Self {
+        for key in &mut self.keys {
+            let is_own = |name: &str| columns.contains(name);
+            if self::columns(&key.filter).iter().all(|name| is_own(name)) {
+                key.filter.clear();
+            }
+        }
+        self
+    }
+
     /// What is wrong with the SELECT as a whole. `volatile` are those of [`Shape::functions`] that are.
     pub fn findings(&self, source: &Source, volatile: &[String]) -> Findings {
         let file = format!("{}.sql", source.name);
@@ -195,6 +206,30 @@ pub fn is_optional(node: &Value, key: &Key) -> bool {
         let side = child["Parent Relationship"].as_str().unwrap_or_default();
         (missing.contains(&side) && holds(child, &is_key)) || is_optional(child, key)
     })
+}
+
+/// The scans of tables in a plan.
+pub fn scans(node: &Value) -> Vec<Key> {
+    let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
+    let own = Key { schema: text("Schema"), table: text("Relation Name"), alias: text("Alias"), ..Key::default() };
+    let own = (!own.table.is_empty()).then_some(own);
+    own.into_iter().chain(children(node).flat_map(scans)).collect()
+}
+
+/// The columns of what a plan returns; where partitions are joined, those of the first one.
+pub fn outputs(node: &Value) -> &Value {
+    match (&node["Output"], children(node).next()) {
+        (Value::Null, Some(child)) => outputs(child),
+        (outputs, _) => outputs,
+    }
+}
+
+/// True if an expression is about columns of the table with this alias, and about nothing else.
+pub fn is_of(expression: &str, alias: &str) -> bool {
+    let tokens: Vec<Token> = tokens(expression).unwrap_or_default().into_iter().map(|(_, token)| token).collect();
+    let tables: Vec<&str> =
+        tokens.windows(2).filter(|pair| pair[1] == Token::Other('.')).filter_map(|pair| pair[0].name()).collect();
+    !tables.is_empty() && tables.iter().all(|table| *table == alias)
 }
 
 /// The nodes below, without those of subqueries that only give values.

@@ -41,6 +41,7 @@ pub struct Metrics {
     drift: IntCounterVec,
     rewinds: IntCounterVec,
     uncertain: IntCounterVec,
+    late: IntCounterVec,
     state_up: IntGauge,
     state_failures: IntCounter,
     state_save_duration: Gauge,
@@ -157,6 +158,16 @@ impl Metrics {
                     opts(
                         "uncertain_rows_total",
                         "Rows under ids that were handed out again, which only their time tells from rows counted before.",
+                    ),
+                    &["source"],
+                ),
+            ),
+            late: own(
+                &registry,
+                IntCounterVec::new(
+                    opts(
+                        "late_rows_total",
+                        "Executions counted late, which appeared further behind the newest one than late in the definition allows.",
                     ),
                     &["source"],
                 ),
@@ -296,12 +307,13 @@ impl Metrics {
         raise(&self.drift, &name, ledger.late());
         raise(&self.rewinds, &name, ledger.resets());
         raise(&self.uncertain, &name, ledger.uncertain());
-        let missing = ledger.frontier().missing();
-        let (settled, unsettled) = missing.dropped();
+        raise(&self.late, &name, ledger.keys().late());
+        let (settled, unsettled) = ledger.frontier().missing().dropped();
+        let settled = settled + ledger.keys().dropped();
         raise(&self.gaps_dropped, &[name[0], "settled"], settled);
         raise(&self.gaps_dropped, &[name[0], "unsettled"], unsettled);
         self.series.with_label_values(&name).set(ledger.sets().len() as i64);
-        self.gaps.with_label_values(&name).set(i64::try_from(missing.watched()).unwrap_or(i64::MAX));
+        self.gaps.with_label_values(&name).set(i64::try_from(ledger.gaps()).unwrap_or(i64::MAX));
         self.changed();
     }
 

@@ -6,6 +6,7 @@ mod failing_rows;
 mod failover;
 mod first_read;
 mod hostile;
+mod keys;
 mod migrations;
 mod open_rows;
 mod resets;

@@ -103,7 +103,7 @@ async fn columns_of_the_wrong_type_are_refused_with_the_remedy() {
         ),
         (
             "SELECT u AS id, true AS done, now() AS at, n AS v FROM own",
-            "own.sql: the column \"id\" is uuid, and new rows are found by a smallint, integer or bigint",
+            "own.sql: the column \"id\" is uuid, and says nothing of the order in which rows were inserted. Three ways",
         ),
         ("SELECT j AS id, true AS done, now() AS at, n AS v FROM own", "own.sql: the column \"id\" is numeric"),
         ("SELECT id, id, true AS done, now() AS at, n AS v FROM own", "own.sql: the SELECT has several columns \"id\""),
