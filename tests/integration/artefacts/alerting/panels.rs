@@ -13,6 +13,7 @@ use crate::support::prometheus::Prometheus;
 use crate::support::state::State;
 
 const CHECK: &str = "tests/dashboards/panels_check.py";
+
 /// What the panels show, by dashboard and panel; else which do not.
 async fn panels(prometheus: &str, variables: &[&str]) -> Result<Value, String> {
     let mut command = tokio::process::Command::new("python3");
@@ -78,6 +79,7 @@ const MODES: [Mode; 6] = [
         job: "    always_scrape_classic_histograms: true\n",
     },
 ];
+const EXEMPLARS: &str = "--enable-feature=exemplar-storage";
 const NATIVE: &str = "--enable-feature=native-histograms";
 const START: &str = "--enable-feature=created-timestamp-zero-ingestion";
 
@@ -88,7 +90,9 @@ async fn every_panel_returns_the_same_data_whatever_the_variables_and_the_form_o
     let (mut stored, version) = (Vec::new(), Prometheus::version());
     for mode in MODES.into_iter().filter(|mode| version >= mode.since) {
         // Nobody is to be notified here.
-        let prometheus = stack::scraping_with(mode.flags, mode.job, &exporter.address, "127.0.0.1:9").await;
+        let prometheus =
+            stack::scraping_with(&[&[EXEMPLARS], mode.flags].concat(), mode.job, &exporter.address, "127.0.0.1:9")
+                .await;
         stored.push((mode, prometheus));
     }
     let repo = database.repository("org/app.js").await;
