@@ -1,12 +1,11 @@
 //! Time that does not flow as it should: a machine that is suspended, a clock that is set or smeared.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::database::Database;
 use crate::support::exporter::Exporter;
 use crate::support::metrics::Metrics;
+use crate::support::preload::library;
 use crate::support::process;
 
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -66,19 +65,11 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 }
 "#;
 
-fn library(folder: &Path) -> String {
-    let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
-    std::fs::write(&source, CLOCK).unwrap();
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
-    assert!(built.expect("cc, which Rust needs as well").success());
-    library.display().to_string()
-}
-
 /// A day ahead, a day back, and slower or faster by a little for a while, as a leap second is smeared.
 #[tokio::test]
 async fn a_clock_that_is_set_or_smeared_changes_times_and_nothing_else() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
-    let (library, file) = (library(folder.path()), folder.path().join("offset"));
+    let (library, file) = (library(folder.path(), CLOCK), folder.path().join("offset"));
     let set = |offset: f64| {
         let new = folder.path().join("new");
         std::fs::write(&new, offset.to_string()).unwrap();
