@@ -45,7 +45,7 @@ fetch() {
 }
 
 [ -e "$folder/complete" ] || fetch
-tests/setup.sh build postgres prometheus python
+tests/setup.sh build postgres prometheus python go
 PATH=$folder/usr/bin:$PATH
 export PATH
 prometheus --version | head -n 1

@@ -10,6 +10,7 @@
 #     tests/setup.sh web           curl and openssl, to ask for pages with TLS
 #     tests/setup.sh systemd       mmdebstrap and systemd-nspawn, to boot a machine in a container
 #     tests/setup.sh image         mmdebstrap and buildah, to build the container's image
+#     tests/setup.sh go            Go, with Prometheus' library for it
 #     tests/setup.sh browser       Chromium, to look at the status page
 #     tests/setup.sh load          psql and wrk, with which the exporter is measured
 #     tests/setup.sh fuzz          a C++ compiler, and cargo-fuzz in .tools
@@ -19,7 +20,7 @@
 # service is started or left enabled, and no PostgreSQL cluster is created.
 set -eu
 
-usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [patroni] [python] [web] [browser] [systemd] [image] [load] [fuzz] [peers]'
+usage='usage: tests/setup.sh [build] [postgres] [prometheus] [pgbouncer] [patroni] [python] [web] [browser] [systemd] [image] [go] [load] [fuzz] [peers]'
 
 fail() {
     printf 'setup: ' >&2
@@ -79,6 +80,10 @@ have_systemd() {
 
 have_image() {
     have mmdebstrap && have buildah
+}
+
+have_go() {
+    have go && [ -d /usr/share/gocode/src/github.com/prometheus/common/expfmt ]
 }
 
 have_postgres_exporter() {
@@ -237,6 +242,12 @@ haproxy on PATH.'
         services=
         purpose="to build the container's image in the tests"
         by_hand='Install mmdebstrap and buildah and put them on PATH.'
+        ;;
+    go)
+        packages='golang-go golang-github-prometheus-common-dev'
+        services=
+        purpose="to read the pages with Prometheus' library for Go"
+        by_hand='Install Go, and github.com/prometheus/common in /usr/share/gocode.'
         ;;
     postgres_exporter | sql_exporter)
         packages=prometheus-$(echo "$1" | tr _ -)

@@ -9,7 +9,8 @@ that it makes of classic ones.
     panels_check.py --live URL VARIABLE=VALUE…
 
 runs them, with the variables set to everything and to these values, against a Prometheus that scrapes a live exporter
-every second, where times are a sixtieth of the usual ones. What the panels show goes to standard output, as JSON.
+every second and stores exemplars, where times are a sixtieth of the usual ones. What the panels show goes to standard
+output, as JSON.
 """
 
 import json
@@ -202,6 +203,19 @@ def check_data(prometheus, name, dashboard, variables, end=END, seconds=DAY * sy
     return results
 
 
+def check_exemplars(prometheus, variables, end, seconds):
+    """Every target that asks for exemplars gets some, each of which names its row."""
+    for name, dashboard in DASHBOARDS.items():
+        for panel in dashboard["panels"]:
+            for target in panel["targets"]:
+                if target.get("exemplar"):
+                    query = fill(target["expr"], variables, seconds, prometheus.scrape, prometheus.scrape)
+                    series = prometheus.get("query_exemplars", query=query, start=end - seconds, end=end)
+                    found = [exemplar["labels"] for one in series for exemplar in one["exemplars"]]
+                    expect(found and all(labels.keys() == {"id"} for labels in found),
+                           f"{name}: {panel['title']}, {target['refId']} has the exemplars {found}")
+
+
 def executions_are_true(prometheus, variables, select, what, end=END, seconds=DAY * synthetic.DAYS):
     """The numbers of the executions dashboard against the list of executions."""
     def of(kind, condition=lambda e: True):
@@ -293,6 +307,7 @@ def live(url, chosen):
         for name, dashboard in DASHBOARDS.items():
             check_variables(prometheus, name, dashboard, variables, {key: [value] for key, value in chosen.items()}, end - LIVE_RANGE, end)
             shown[name] = check_data(prometheus, name, dashboard, variables, end, LIVE_RANGE)
+        check_exemplars(prometheus, variables, end, LIVE_RANGE)
     print("\n".join(problems) if problems else json.dumps(shown))
     return bool(problems)
 

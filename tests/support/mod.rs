@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod patroni;
 pub mod pgbouncer;
 pub mod ports;
+pub mod preload;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

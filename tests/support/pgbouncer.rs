@@ -26,16 +26,16 @@ pub struct PgBouncer {
 impl PgBouncer {
     /// Starts one in front of the server at `upstream` on 127.0.0.1 and waits until it listens.
     pub fn to(upstream: u16) -> Result<Self> {
-        Self::with(upstream, "transaction")
+        Self::with(upstream, "pool_mode = transaction")
     }
 
-    /// The same in another `pool_mode`.
-    pub fn with(upstream: u16, mode: &str) -> Result<Self> {
+    /// The same with other settings, one a line.
+    pub fn with(upstream: u16, more: &str) -> Result<Self> {
         let installation = Installation::find()?;
         let directory = Scratch::new("pgbouncer", Path::new("/tmp"), installation.owner)?;
         let (port, path) = (free_port(), directory.path());
         let settings = format!(
-            "[databases]\n* = host=127.0.0.1 port={upstream}\n[pgbouncer]\npool_mode = {mode}\n\
+            "[databases]\n* = host=127.0.0.1 port={upstream}\n[pgbouncer]\n{more}\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir = {}\n\
              auth_type = scram-sha-256\nauth_file = {}\n",
             path.display(),

@@ -1,8 +1,8 @@
 //! Child processes that cannot outlive the harness.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -108,6 +108,24 @@ fn stat(pid: u32) -> Option<(char, u32)> {
     // The command name in parentheses can itself hold blanks and parentheses.
     let mut fields = line.rsplit_once(')')?.1.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// Runs a program with `input` on its standard input; returns what it prints.
+///
+/// # Panics
+/// When it cannot be run, or fails.
+pub fn filter(mut command: Command, input: &[u8]) -> String {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("standard input is a pipe");
+    let input = input.to_vec();
+    // One that fails early does not read on.
+    let writer = std::thread::spawn(move || _ = stdin.write_all(&input));
+    let output = child.wait_with_output().expect("it ends");
+    writer.join().expect("only writes");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The last `lines` lines of `text`, for error messages.

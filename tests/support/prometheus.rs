@@ -70,6 +70,11 @@ impl Prometheus {
         Self::start_on(config, files, |_| Ok(())).await
     }
 
+    /// The same with further flags.
+    pub async fn start_with(flags: &[&str], config: &str, files: &[(&str, &str)]) -> Result<Self> {
+        Self::launch(flags, config, files, |_| Ok(())).await
+    }
+
     /// The same, on what `prepare` puts into the folder `data` of the given one.
     pub async fn start_on(
         config: &str,

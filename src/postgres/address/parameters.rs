@@ -60,6 +60,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row("tcp_user_timeout", "", Taken),
     row("channel_binding", "PGCHANNELBINDING", Taken),
     row("sslmode", "PGSSLMODE", Taken),
+    row("requiressl", "", Taken),
     row("sslnegotiation", "PGSSLNEGOTIATION", Taken),
     row("sslrootcert", "PGSSLROOTCERT", Taken),
     row("sslcert", "PGSSLCERT", Taken),

@@ -33,7 +33,9 @@ fn urls_as_the_platform_writes_them() {
 fn sslmode_says_more_than_ssl() {
     let mode = |parameters: &str| parse(&format!("ecto://u@h/d?{parameters}")).tls.mode;
     assert_eq!((mode(""), mode("ssl=false"), mode("ssl=true")), (Mode::Prefer, Mode::Prefer, Mode::Require));
+    assert_eq!((mode("requiressl=0"), mode("requiressl=1")), (Mode::Prefer, Mode::Require));
     assert_eq!(mode("sslmode=verify-full&ssl=true"), Mode::VerifyFull);
+    assert_eq!(mode("sslmode=verify-full&requiressl=1"), Mode::VerifyFull);
     assert_eq!(mode("ssl=true&sslmode=disable"), Mode::Disable);
 }
 

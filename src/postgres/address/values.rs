@@ -22,11 +22,9 @@ impl Values {
         for (parameter, text) in conninfo::split(url)? {
             values.add(parameter, text, parameter.name, "", &mut ignored)?;
         }
-        // Ecto's switch says less than sslmode; JDBC's, which libpq knows, has the same meaning.
-        if values.set.remove("ssl").is_some_and(|(text, _)| text == "true") && !values.set.contains_key("sslmode") {
-            values.set.insert("sslmode", ("require".to_owned(), String::new()));
-        }
+        values.spell_out_sslmode();
         values.add_service(environment, &mut ignored)?;
+        values.spell_out_sslmode();
         let (mut taken, mut unused) = (Vec::new(), Vec::new());
         for parameter in PARAMETERS {
             let Some(text) = environment.get(parameter) else { continue };
@@ -51,6 +49,16 @@ impl Values {
             }
         }
         Ok(values)
+    }
+
+    /// Makes `sslmode` of the switches that say less: Ecto's, which is JDBC's too and known to libpq, and `requiressl`, which
+    /// libpq had before `sslmode`.
+    fn spell_out_sslmode(&mut self) {
+        let mut requires = |name, yes| self.set.remove(name).is_some_and(|(text, _)| text.starts_with(yes));
+        let is_required = requires("ssl", "true") | requires("requiressl", "1");
+        if is_required && !self.set.contains_key("sslmode") {
+            self.set.insert("sslmode", ("require".to_owned(), String::new()));
+        }
     }
 
     fn add_service(&mut self, environment: &Environment, ignored: &mut Vec<String>) -> Result<(), String> {

@@ -9,6 +9,7 @@ use crate::support::database::Database;
 use crate::support::execution::Validation;
 use crate::support::exporter::Exporter;
 use crate::support::metrics::Metrics;
+use crate::support::preload::library;
 use crate::support::state::State;
 
 fn saved(metrics: &Metrics) -> bool {
@@ -99,19 +100,11 @@ int open64(const char *path, int flags, ...) {
 }
 "#;
 
-fn library(folder: &Path) -> String {
-    let (source, library) = (folder.join("faults.c"), folder.join("faults.so"));
-    fs::write(&source, FAULTS).unwrap();
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
-    assert!(built.expect("cc, which Rust needs as well").success());
-    library.display().to_string()
-}
-
 #[tokio::test]
 async fn a_disk_that_hangs_holds_up_neither_polls_nor_the_end() {
     let (database, state) = (Database::new().await, State::new());
     let tools = tempfile::tempdir().unwrap();
-    let (library, hangs) = (library(tools.path()), tools.path().join("hangs"));
+    let (library, hangs) = (library(tools.path(), FAULTS), tools.path().join("hangs"));
     let url = database.url();
     let flags = ["--database.url", &url, "--web.listen-address", "127.0.0.1:0", "--poll.interval", "100ms"];
     let flags = [&flags[..], &["--series.birth-hold", "0s", "--state.file", state.path.to_str().unwrap()]].concat();
@@ -139,7 +132,7 @@ async fn a_disk_that_hangs_holds_up_neither_polls_nor_the_end() {
 
 /// An exporter whose calls fail as the file says that is returned with it.
 async fn faulty(database: &Database<'_>, state: &State, tools: &Path, fault: &str) -> (Exporter, PathBuf) {
-    let (library, file) = (library(tools), tools.join("fault"));
+    let (library, file) = (library(tools, FAULTS), tools.join("fault"));
     fs::write(&file, fault).unwrap();
     let url = database.url();
     let flags = ["--database.url", &url, "--web.listen-address", "127.0.0.1:0", "--poll.interval", "100ms"];

@@ -101,7 +101,7 @@ async fn the_server_behind_the_pooler_restarts() {
 #[tokio::test]
 async fn statement_pooling_is_named_as_the_reason() {
     let db = Database::new().await;
-    let pooler = PgBouncer::with(db.cluster().port(), "statement").unwrap();
+    let pooler = PgBouncer::with(db.cluster().port(), "pool_mode = statement").unwrap();
     let url = db.url_through(pooler.port()).replace("postgres@", &format!("{}@", role()));
     for command in ["once", "check"] {
         let output = exporter::run(&[command, "--database.url", &url]).await;

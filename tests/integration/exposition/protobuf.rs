@@ -1,6 +1,7 @@
 //! The protobuf format, read by Google's decoder and by Prometheus, beside the others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::formats::{self, HOSTILE, OPENMETRICS};
 use crate::support::database::Database;
@@ -8,7 +9,7 @@ use crate::support::exporter::Exporter;
 use crate::support::http::Response;
 use crate::support::metrics::{Metrics, Sample};
 use crate::support::prometheus::Prometheus;
-use crate::support::python;
+use crate::support::{process, python};
 
 /// What Prometheus 2.42 sends with native histograms switched on.
 const PROTOBUF: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
@@ -215,4 +216,36 @@ async fn prometheus_stores_the_same_from_protobuf_and_from_openmetrics() {
     let metadata = async |prometheus: &Prometheus| prometheus.api("targets/metadata", &name).await;
     assert_eq!(metadata(&packed).await[0]["type"], "counter");
     assert_eq!(metadata(&open).await.as_array().map(Vec::len), Some(0));
+}
+
+/// Prometheus' own library for Go reads both formats that it knows, native histograms included.
+#[tokio::test]
+async fn the_library_for_go_reads_the_same() {
+    let library = Path::new("/usr/share/gocode/src/github.com/prometheus/common/expfmt");
+    if !library.exists() {
+        eprintln!("skipped: there is no {}; make test-prometheus-3 installs it", library.display());
+        return;
+    }
+    let db = Database::new().await;
+    formats::insert_hostile(&db).await;
+    let exporter = formats::exporter(&db, &["--poll.interval=1h", "--poll.stale-after=2h"]).await;
+    exporter.wait_for("all rows", |m| m.sum("rsolv_mitigation_trust_score_value_count", &[]) > 0.0).await;
+    let read = |page: &Response| {
+        let mut go = std::process::Command::new("go");
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/decode.go");
+        go.args(["run", program, page.header("content-type")]).env("GO111MODULE", "off");
+        go.env("GOPATH", "/usr/share/gocode").env("GOCACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/go"));
+        process::filter(go, &page.body)
+    };
+    let text = page(&exporter, "text/plain").await;
+    let expected = series(&text.text());
+    assert_eq!(series(&read(&text)), expected);
+    let decoded = read(&page(&exporter, PROTOBUF).await);
+    assert_eq!(series(&decoded), expected);
+    let natives: Vec<&str> = decoded.lines().filter(|line| line.starts_with("# NATIVE ")).collect();
+    assert_eq!(natives.len(), HISTOGRAMS.len() * HOSTILE.len());
+    for line in natives {
+        let [.., schema, buckets, count] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        assert_eq!((schema, buckets), ("3", count), "{line}");
+    }
 }

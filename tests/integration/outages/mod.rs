@@ -5,6 +5,7 @@ mod patroni;
 mod server;
 mod source;
 mod standby;
+mod time;
 
 use crate::support::database::Database;
 use crate::support::execution::Validation;

@@ -11,10 +11,11 @@ use crate::support::execution::Validation;
 use crate::support::exporter::Exporter;
 use crate::support::metrics::Metrics;
 use crate::support::patroni::Patroni;
+use crate::support::pgbouncer::{PASSWORD, PgBouncer};
 use crate::support::ports::free_port;
 use crate::support::process;
 
-/// By every way of the documentation: all members and the primary, all members and a standby, HAProxy.
+/// By every way of the documentation: all members and the primary, all members and a standby, HAProxy, PgBouncer before it.
 #[tokio::test]
 async fn a_switchover_and_a_failover_with_writers() {
     if std::env::var_os("RSOLV_TEST_PG_BIN").is_some() {
@@ -30,8 +31,11 @@ async fn a_switchover_and_a_failover_with_writers() {
     let balancer = Balancer::to(&cluster);
     let by_balancer =
         format!("postgresql://postgres@127.0.0.1:{}/postgres?target_session_attrs=primary", balancer.port);
+    // As deploy/connecting.md says: else it would wait for 15 seconds before it asks HAProxy again.
+    let pooler = PgBouncer::with(balancer.port, "pool_mode = transaction\nserver_login_retry = 1").unwrap();
+    let by_pooler = format!("postgresql://postgres:{PASSWORD}@127.0.0.1:{}/postgres", pooler.port());
     let mut exporters = Vec::new();
-    for url in [url("primary"), url("prefer-standby"), by_balancer] {
+    for url in [url("primary"), url("prefer-standby"), by_balancer, by_pooler] {
         exporters.push(Exporter::start(&url, &FLAGS).await);
     }
     let (stop, stopped) = watch::channel(false);

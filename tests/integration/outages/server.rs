@@ -44,8 +44,38 @@ async fn hung() {
     trial.insert(2).await;
     trial.recovers().await;
     let log = trial.exporter.log();
-    assert!(log.contains("the server did not answer within 2s"), "{log}");
+    // Between polls, or in the middle of one.
+    assert!(
+        ["2s", "3s"].iter().any(|limit| log.contains(&format!("the server did not answer within {limit}"))),
+        "{log}"
+    );
     assert!(log.contains("no connection within 2s (database.connect_timeout)"), "{log}");
+}
+
+/// The server cannot end it, and this side does not wait much longer than the server would have.
+#[tokio::test]
+async fn hung_in_the_middle_of_a_statement() {
+    let cluster = Cluster::start(&[]).unwrap();
+    let db = Database::on(&cluster).await;
+    let slow = slow_queries(&db).await;
+    let queries = [slow.flags(), ["--database.statement-timeout", "4s"]].concat();
+    let own = ["--poll.interval", "500ms", "--series.birth-hold", "0s", "--database.connect-timeout", "1s"];
+    let exporter = Exporter::start(&db.url(), &[&own, &queries[..]].concat()).await;
+    exporter.wait_for("a poll", Metrics::is_up).await;
+    let repo = db.repository("a/b").await;
+    db.batch("UPDATE delay SET seconds = 3600").await;
+    db.insert(Validation::completed(repo, "{}")).await;
+    let sleeps =
+        "EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'rsolv-exporter' AND wait_event = 'PgSleep')";
+    db.wait_until(sleeps).await;
+    cluster.pause();
+    exporter.wait_for("a time-out", |m| m.failures("timeout") >= 2.0).await;
+    let log = exporter.log();
+    assert!(log.contains("the server did not answer within 6s"), "{log}");
+    assert!(log.contains("no connection within 1s (database.connect_timeout)"), "{log}");
+    cluster.resume();
+    db.batch("UPDATE delay SET seconds = 0").await;
+    exporter.wait_for("the row", |m| m.is_up() && m.validations() == 1.0).await;
 }
 
 /// Behind a pooler, or in a statement with a long timeout, it can take minutes until a poll fails.

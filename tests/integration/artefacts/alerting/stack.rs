@@ -16,6 +16,8 @@ pub const EXPORTER: &str = include_str!("../../../../alerts/rsolv-exporter.rules
 pub const ALERTMANAGER: &str = include_str!("../../../../alerts/alertmanager.yml");
 pub const PROMETHEUS: &str = include_str!("../../../../alerts/prometheus.yml");
 
+/// Where a job begins in the scrape configuration.
+const JOB: &str = "  - job_name: rsolv-exporter\n";
 const TOKEN: &str = "token-of-the-webhook";
 
 /// The exporter's times on the same scale, but a hold that outlasts a scrape.
@@ -153,11 +155,17 @@ pub async fn exporter_at(address: &str, database: &Database<'_>, more: &[&str]) 
 
 /// Prometheus with the shipped configuration and rules, and other addresses, once it has scraped `target`.
 pub async fn scraping(target: &str, alertmanager: &str) -> Prometheus {
+    scraping_with(&[], "", target, alertmanager).await
+}
+
+/// The same with further flags, and more in the job.
+pub async fn scraping_with(flags: &[&str], job: &str, target: &str, alertmanager: &str) -> Prometheus {
     let config = replaced(&scaled(PROMETHEUS), "rsolv-exporter:10060", target);
+    let config = replaced(&config, JOB, &format!("{JOB}{job}"));
     let config = replaced(&config, "alertmanager:9093", alertmanager);
     let rules = [("executions.rules.yml", scaled(EXECUTIONS)), ("exporter.rules.yml", scaled(EXPORTER))];
     let rules = rules.each_ref().map(|(name, rules)| (*name, rules.as_str()));
-    let prometheus = Prometheus::start(&config, &rules).await.expect("a running Prometheus");
+    let prometheus = Prometheus::start_with(flags, &config, &rules).await.expect("a running Prometheus");
     prometheus.wait_up("rsolv-exporter").await;
     prometheus
 }
