@@ -42,7 +42,11 @@ pub const KEYS: [Key; 24] = [
     key("database.password_file", "", "A file that holds the password, read at every connection"),
     key("database.password_command", "", "A shell command that writes the password, run at every connection"),
     key("database.connect_timeout", "5s", "How long one address may take to connect, and a poll's first answer"),
-    key("database.statement_timeout", "10s", "How long one statement may take in the server"),
+    key(
+        "database.statement_timeout",
+        "30s",
+        "How long one statement may take in the server; while only new rows are read, 10s",
+    ),
     key("database.lock_timeout", "2s", "How long a statement may wait for a lock"),
     key("database.max_lifetime", "30m", "How old a connection may grow before a new one is made, give or take 5%"),
     key("poll.interval", "15s", "Time from one poll to the next"),

@@ -57,6 +57,8 @@ pub struct Tracked {
     zero_hold: ZeroHold,
     /// How many rows one statement reads.
     chunk: ChunkSize,
+    /// True if a statement took longer than a steady poll should.
+    is_slow: bool,
     /// Rows that cannot be read.
     failing: Failing,
     /// The same of a source with a key of its own.
@@ -103,6 +105,7 @@ impl Poller {
             page: None,
             zero_hold: ZeroHold::new(settings.series.birth_hold),
             chunk: ChunkSize::new(FIRST_LIMIT, LIMITS, chunk),
+            is_slow: false,
             failing: Failing::default(),
             failing_keys: FailingKeys::default(),
             read_at: 0.0,

@@ -15,6 +15,8 @@ use crate::postgres::{Checking, Demand, Failure, Opening, Position, Reason, Serv
 use crate::source::Source;
 use crate::source::key::Key;
 
+/// A statement may take so long while only new rows are read, unless one has taken longer.
+const STEADY: Duration = Duration::from_secs(10);
 /// A transaction begins again so often when a table was rewritten after its snapshot was taken.
 const ATTEMPTS: u32 = 5;
 /// A statement that looks for ids passes about this many at most.
@@ -127,7 +129,11 @@ impl Poller {
                     self.announcer.progress(&tracked.source, &tracked.ledger);
                 }
             }
-            Err(failure) if failure.reason == Reason::Timeout => tracked.chunk.timed_out(),
+            Err(failure) if failure.reason == Reason::Timeout => {
+                // The server answers: it is the statement that takes so long.
+                tracked.is_slow |= !failure.connection_lost;
+                tracked.chunk.timed_out();
+            }
             Err(_) => {}
         }
         self.announcer.source(&tracked.source, &tracked.ledger, result.as_ref().err());
@@ -140,7 +146,8 @@ impl Poller {
     /// The connection with its transaction open: the one of the last poll as long as its server is what it was, else a
     /// new one to a server that does not lag.
     async fn session(&mut self) -> Result<(Session, Opening), Failure> {
-        if let Some(session) = self.session.take().filter(|session| !session.is_over()) {
+        if let Some(mut session) = self.session.take().filter(|session| !session.is_over()) {
+            session.limit_statements(self.statement_limit());
             let opening = session.begin().await?;
             if session.fits(&opening.position) {
                 return Ok((session, opening));
@@ -148,9 +155,18 @@ impl Poller {
             tracing::info!(server = session.name(), "left: it is no longer what target_session_attrs asks for");
         }
         let demand = NotBehind { identity: self.identity.as_deref(), last: &self.position };
-        let session = self.target.connect_if(&demand).await?;
+        let mut session = self.target.connect_if(&demand).await?;
+        session.limit_statements(self.statement_limit());
         let opening = session.begin().await?;
         Ok((session, opening))
+    }
+
+    /// How long a statement may take now: while little is to be read, less than the setting allows, so that a server that hangs
+    /// is left soon.
+    fn statement_limit(&self) -> Duration {
+        let limit = self.target.timeouts().statement;
+        let is_steady = self.tracked.iter().all(|tracked| tracked.ledger.is_complete() && !tracked.is_slow);
+        if is_steady { limit.min(STEADY) } else { limit }
     }
 
     /// Asks the sources in a transaction that has begun; nothing if it is to begin again, which it `may`.

@@ -248,6 +248,11 @@ impl Session {
         Ok(result)
     }
 
+    /// Bounds the statements of the transactions that follow.
+    pub fn limit_statements(&mut self, limit: Duration) {
+        self.timeouts.statement = limit;
+    }
+
     /// Opens the transaction, and pins what could change the meaning or the cost of a statement.
     pub async fn begin(&self) -> Result<Opening, Failure> {
         // A database without an encoding refuses to send bytes that are not UTF-8 to a client that asks for it.

@@ -26,7 +26,7 @@ SETTINGS = {
     "database.password_file": None,
     "database.password_command": None,
     "database.connect_timeout": "5s",
-    "database.statement_timeout": "10s",
+    "database.statement_timeout": "30s",
     "database.lock_timeout": "2s",
     "database.max_lifetime": "30m",
     "poll.interval": "15s",
