@@ -19,6 +19,7 @@
 //! | [`poll`] | the loop: read, count, save, publish; waiting after failures | through [`postgres`] and [`state`] |
 //! | [`snapshot`] | what a poll publishes: immutable, rendered once in what scrapes ask for; summaries for people | pure |
 //! | [`exposition`] | Prometheus text, OpenMetrics and protobuf, content negotiation, gzip | pure |
+//! | [`clock`] | wall time | the system's clock |
 //! | [`tls_error`] | OpenSSL's errors in its own words, for database and web | pure |
 //! | [`telemetry`] | the exporter's metrics about itself, log lines, the service manager | standard error, `/proc`, a socket |
 //! | [`web`] | sockets, connections, TLS, who may see what, routes, the status page | HTTP |
@@ -39,6 +40,7 @@
 #![deny(missing_docs)]
 
 pub mod cli;
+pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod exposition;

@@ -48,18 +48,26 @@ for file in "$root"/alerts/*.yml; do
   found=yes
   echo "    # alerts/${file##*/}" >>"$rules"
   # The list below `groups:` moved to the indentation it has here, whatever it was.
-  awk -v file="${file##*/}" '
-    /^groups:[[:space:]]*$/ { inside = 1; next }
-    /^(---|#)/ || /^[[:space:]]*$/ { if (!inside || /^---/) next }
-    !inside || /^[^-#[:space:]]/ {
-      print "generate.sh: alerts/" file ": expected nothing but groups: at the top level, found: " $0 > "/dev/stderr"
-      exit 1
-    }
-    indent == "" && /^[[:space:]]*-/ { match($0, /^ */); indent = RLENGTH; known = 1 }
-    /^[[:space:]]*$/ { print ""; next }
-    !known { next }
-    { print "    " substr($0, (/^#/ ? 0 : indent) + 1) }
-  ' "$file" >>"$rules" || exit 1
+  python3 - "$file" >>"$rules" <<'PYTHON' || exit 1
+import pathlib, sys
+
+file = pathlib.Path(sys.argv[1])
+inside, indent = False, None
+for line in file.read_text().splitlines():
+    if line.rstrip() == "groups:":
+        inside = True
+    elif line.startswith("---") or not inside and (not line.strip() or line.startswith("#")):
+        continue
+    elif not inside or line.strip() and line[0] not in "-# \t":
+        sys.exit(f"generate.sh: alerts/{file.name}: expected nothing but groups: at the top level, found: {line}")
+    elif not line.strip():
+        print()
+    else:
+        if indent is None and line.lstrip().startswith("-"):
+            indent = len(line) - len(line.lstrip(" "))
+        if indent is not None:
+            print("    " + (line if line.startswith("#") else line[indent:]))
+PYTHON
 done
 [[ $found == yes ]] || die "no file in alerts/ has groups of rules"
 

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::commands::{self, Invocation, Subcommand};
-use crate::config::{KEYS, Layers, load};
+use crate::config::{ConfigFileError, KEYS, Layers, load};
 use crate::telemetry::build_info;
 
 /// The command line.
@@ -135,7 +135,7 @@ pub fn parse(
     Ok((subcommand, Invocation::new(matches, program, layers)))
 }
 
-fn layers(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Layers, String> {
+fn layers(matches: &ArgMatches, environment: BTreeMap<String, String>) -> Result<Layers, ConfigFileError> {
     let of = |name: &str| {
         let values: Vec<&str> = matches.get_many::<String>(name)?.map(String::as_str).collect();
         Some(values.join(","))

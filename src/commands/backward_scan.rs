@@ -39,7 +39,7 @@ impl Found {
 
 /// Where a search stands, or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ScanState {
     /// There is more.
     Going,
     /// Every row was read.
@@ -52,7 +52,7 @@ pub enum State {
 
 /// A search through a source. It lives inside one transaction.
 #[derive(Debug)]
-pub struct Walk<'a> {
+pub struct BackwardScan<'a> {
     session: &'a Session,
     source: &'a Source,
     columns: &'a Columns,
@@ -70,7 +70,7 @@ pub struct Walk<'a> {
     /// When the row with the smallest id read happened, as text.
     pub reached: String,
     /// How it goes.
-    pub state: State,
+    pub state: ScanState,
 }
 
 /// SQL that shows a time: in UTC, with milliseconds, as RFC 3339.
@@ -80,7 +80,7 @@ pub fn time(column: &str) -> String {
     )
 }
 
-impl<'a> Walk<'a> {
+impl<'a> BackwardScan<'a> {
     /// A search that begins at the newest row.
     pub fn new(
         session: &'a Session,
@@ -103,7 +103,7 @@ impl<'a> Walk<'a> {
             older: 0,
             read: 0,
             reached: String::new(),
-            state: State::Going,
+            state: ScanState::Going,
         }
     }
 
@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
         let rows = match self.session.rows(&statement, &[]).await {
             Ok(rows) => rows,
             Err(failure) if failure.reason == Reason::Timeout && !failure.connection_lost && self.read > 0 => {
-                self.state = State::GaveUp;
+                self.state = ScanState::GaveUp;
                 // The failure has ended the transaction; who goes on does so in a new one.
                 self.session.batch("ROLLBACK").await?;
                 self.session.begin().await?;
@@ -176,13 +176,13 @@ impl<'a> Walk<'a> {
         self.read += read;
         self.older = if recent == 0 { self.older + read } else { 0 };
         self.state = if read < self.piece.rows() as i64 || self.only.is_some() {
-            State::All
+            ScanState::All
         } else if self.since.is_some() && self.older >= OLDER {
-            State::Older
+            ScanState::Older
         } else if Instant::now() >= self.deadline {
-            State::GaveUp
+            ScanState::GaveUp
         } else {
-            State::Going
+            ScanState::Going
         };
         self.piece.adapt(started.elapsed(), true);
         Ok(rows.into_iter().map(Found).collect())
@@ -190,7 +190,7 @@ impl<'a> Walk<'a> {
 
     /// For people: how far a search that gave up has come.
     pub fn gave_up(&self) -> Option<String> {
-        (self.state == State::GaveUp).then(|| {
+        (self.state == ScanState::GaveUp).then(|| {
             format!(
                 "gave up after database.statement_timeout: read the newest {} rows, back to {} of {}. \
                  A longer --database.statement-timeout looks further back",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 
 use super::CommandError;
-use crate::config::{Invalid, Layers, Settings, Web};
+use crate::config::{ConfigFileError, Invalid, Layers, Settings, Web};
 use crate::source::Source;
 use crate::telemetry::log;
 
@@ -17,13 +17,13 @@ pub struct Invocation {
     /// The whole command line that the program takes.
     pub program: clap::Command,
     /// What is set, or why the file with settings cannot be read.
-    layers: Result<Layers, String>,
+    layers: Result<Layers, ConfigFileError>,
 }
 
 impl Invocation {
     /// An invocation with these arguments of a command; a file that cannot be read matters only to commands that need
     /// settings.
-    pub fn new(arguments: ArgMatches, program: clap::Command, layers: Result<Layers, String>) -> Self {
+    pub fn new(arguments: ArgMatches, program: clap::Command, layers: Result<Layers, ConfigFileError>) -> Self {
         Self { arguments, program, layers }
     }
 
@@ -33,7 +33,7 @@ impl Invocation {
     }
 
     fn layers(&self) -> Result<&Layers, CommandError> {
-        self.layers.as_ref().map_err(|problem| CommandError::invalid_settings(vec![problem.clone()]))
+        self.layers.as_ref().map_err(|problem| CommandError::invalid_settings(vec![problem.to_string()]))
     }
 
     /// The settings.

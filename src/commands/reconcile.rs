@@ -46,6 +46,9 @@ impl Ledgers {
     }
 
     /// The ledger of a source, unless it is of another database; inside a transaction.
+    ///
+    /// # Errors
+    /// Fails if the database does not answer.
     pub async fn of(&self, session: &Session, source: &Source) -> Result<Option<&Ledger>, Failure> {
         let Some(ledger) = self.by_source.get(&source.name) else { return Ok(None) };
         if source.key.is_some() {
@@ -75,7 +78,7 @@ pub struct Comparison {
     pub counted: f64,
     /// From the rows that the ledger has counted and that are still there.
     pub there: f64,
-    /// Whether the question is about rows that the ledger has counted as [`OVERFLOW`], or can be.
+    /// True if the question is about rows that the ledger has counted as [`OVERFLOW`], or can be.
     overflow: bool,
 }
 
@@ -131,6 +134,9 @@ pub fn never_counted(question: &ResolvedSelector<'_>, ledger: Option<&Ledger>) -
 }
 
 /// Asks a ledger and the table the same; `None` for gauges of what is open, which counts nothing. Inside a transaction.
+///
+/// # Errors
+/// Fails if the database does not answer.
 pub async fn compare(
     session: &Session,
     question: &ResolvedSelector<'_>,

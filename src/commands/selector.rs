@@ -33,7 +33,7 @@ pub async fn compile(session: &Session, expressions: impl Iterator<Item = &Match
     for matcher in expressions {
         // Also as it was given: the anchors must not complete what is none by itself, such as `a)|(b`.
         let alone = sql::literal(&matcher.value);
-        match session.one(&format!("SELECT '' ~ {alone}, {}", sql::series::condition("''", matcher))).await {
+        match session.query_one(&format!("SELECT '' ~ {alone}, {}", sql::series::condition("''", matcher))).await {
             Err(failure) if failure.code() == Some(INVALID_REGULAR_EXPRESSION) => {
                 // The server speaks of nothing but the expression that was given here.
                 let why = failure.detail.unwrap_or(failure.message);

@@ -27,9 +27,9 @@ pub fn width() -> usize {
 pub struct Column {
     /// What stands above it.
     pub name: String,
-    /// Whether it is aligned to the right.
+    /// True if it is aligned to the right.
     pub right: bool,
-    /// Whether it may be cut to make the table fit.
+    /// True if it may be cut to make the table fit.
     pub cut: bool,
 }
 

@@ -15,25 +15,54 @@ pub struct Layers {
     environment: Environment,
 }
 
-/// Reads the file at `path` and lays the layers over each other. Errors name the file.
+/// Why the file with settings cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigFileError {
+    /// It cannot be read.
+    #[error("--config.file: cannot read {path}: {why}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why not.
+        why: String,
+    },
+    /// It is no TOML.
+    #[error("{path}: {why}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// What is wrong, and where; the line is not quoted, as it can hold a password.
+        why: String,
+    },
+}
+
+/// Reads the file at `path` and lays the layers over each other.
+///
+/// # Errors
+/// Fails if the file cannot be read or is no TOML.
 pub fn load(
     path: Option<&str>,
     environment: BTreeMap<String, String>,
     flags: BTreeMap<String, String>,
-) -> Result<Layers, String> {
-    let text =
-        path.map(|path| std::fs::read_to_string(path).map_err(|e| format!("--config.file: cannot read {path}: {e}")));
-    let text = text.transpose()?;
+) -> Result<Layers, ConfigFileError> {
+    let read = |path: &str| {
+        let unreadable = |e: std::io::Error| ConfigFileError::Unreadable { path: path.to_owned(), why: e.to_string() };
+        std::fs::read_to_string(path).map_err(unreadable)
+    };
+    let text = path.map(read).transpose()?;
     Layers::new(path.zip(text.as_deref()), environment, flags)
 }
 
 impl Layers {
     /// Lays flags over the environment over the file (name and text) over the defaults.
+    ///
+    /// # Errors
+    /// Fails if the text is no TOML.
     pub fn new(
         file: Option<(&str, &str)>,
         environment: BTreeMap<String, String>,
         flags: BTreeMap<String, String>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ConfigFileError> {
         let mut layers = BTreeMap::new();
         for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
             layers.insert(key.name.to_owned(), (key.default.to_owned(), String::new()));
@@ -41,7 +70,8 @@ impl Layers {
         if let Some((name, text)) = file {
             let parsed = Config::builder().add_source(File::from_str(text, FileFormat::Toml)).build();
             // Its text can quote the line, and with it a password; the position is in the same sentence.
-            let parsed = parsed.map_err(|e| format!("{name}: {}", redacted(&e.to_string())))?;
+            let malformed = |e: config::ConfigError| redacted(&e.to_string());
+            let parsed = parsed.map_err(|e| ConfigFileError::Malformed { path: name.to_owned(), why: malformed(e) })?;
             flatten("", parsed.cache.kind, &mut |key, value| {
                 layers.insert(key.to_owned(), (value, name.to_owned()));
             });

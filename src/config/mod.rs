@@ -3,6 +3,7 @@
 //! One table, [`KEYS`], makes the flags, the environment variables, the help and the table in `doc/settings.md`.
 
 pub mod duration;
+mod key_reader;
 mod keys;
 mod layers;
 mod listen_address;
@@ -13,10 +14,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use keys::{KEYS, Key};
-pub use layers::{Layers, load};
+pub use layers::{ConfigFileError, Layers, load};
 pub use listen_address::ListenAddress;
 
-use crate::postgres::{Options, Password, Target, Timeouts, Url};
+use crate::postgres::{Target, Timeouts};
+use key_reader::KeyReader;
 
 /// Said of `--database.url postgres://USER:PASSWORD@HOST/DATABASE`.
 const PASSWORD_IN_ARGUMENTS: &str = "--database.url holds a password, which every user of this machine can read in the list of \
@@ -72,15 +74,15 @@ pub struct Series {
 pub struct Web {
     /// Where to listen.
     pub listen_addresses: Vec<ListenAddress>,
-    /// Whether to take the sockets of the service manager instead.
+    /// True to take the sockets of the service manager instead.
     pub systemd_socket: bool,
     /// The path of the metrics.
     pub telemetry_path: String,
     /// TLS and users.
     pub config_file: Option<PathBuf>,
-    /// Whether OpenMetrics carries `_created`.
+    /// True if OpenMetrics carries `_created`.
     pub openmetrics_created: bool,
-    /// Whether the status page shows SQL, errors and settings to clients that do not log in.
+    /// True if the status page shows SQL, errors and settings to clients that do not log in.
     pub show_details: bool,
 }
 
@@ -123,9 +125,12 @@ impl fmt::Display for Invalid {
 }
 
 impl Settings {
-    /// Checks every key and reports all that is wrong.
+    /// Checks every key.
+    ///
+    /// # Errors
+    /// Fails with all that is wrong.
     pub fn check(layers: &Layers) -> Result<Self, Vec<Invalid>> {
-        let mut reader = Reader { layers, invalid: layers.unknown() };
+        let mut reader = KeyReader { layers, invalid: layers.unknown() };
         let timeouts = Timeouts {
             connect: reader.duration("database.connect_timeout"),
             statement: reader.duration("database.statement_timeout"),
@@ -173,121 +178,14 @@ impl Settings {
 
 impl Web {
     /// Checks the keys of `[web]` alone, for who needs no database.
+    ///
+    /// # Errors
+    /// Fails with all that is wrong.
     pub fn check(layers: &Layers) -> Result<Self, Vec<Invalid>> {
-        let mut reader = Reader { layers, invalid: Vec::new() };
+        let mut reader = KeyReader { layers, invalid: Vec::new() };
         let web = reader.web();
         if reader.invalid.is_empty() { Ok(web) } else { Err(reader.invalid) }
     }
-}
-
-/// Reads keys and gathers what is wrong with them.
-struct Reader<'a> {
-    layers: &'a Layers,
-    invalid: Vec<Invalid>,
-}
-
-impl Reader<'_> {
-    fn wrong(&mut self, key: &str, message: impl Into<String>) {
-        self.invalid.push(Invalid { key: key.to_owned(), origin: self.layers.origin(key), message: message.into() });
-    }
-
-    /// A value, or the type's default with a complaint noted: nothing is built from it then.
-    fn parse<T: Reset>(&mut self, key: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> T {
-        let text = self.layers.get(key).unwrap_or_default();
-        parse(&text).unwrap_or_else(|| {
-            self.wrong(key, format!("must be {expected}, and is \"{text}\""));
-            T::reset()
-        })
-    }
-
-    fn duration(&mut self, key: &str) -> Duration {
-        self.parse(key, "a duration above 0 such as 15s or 5m", |t| {
-            humantime::parse_duration(t).ok().filter(|d| !d.is_zero())
-        })
-    }
-
-    fn duration_or_zero(&mut self, key: &str) -> Duration {
-        self.parse(key, "a duration such as 90s or 0s", |t| humantime::parse_duration(t).ok())
-    }
-
-    fn path(&mut self, key: &str) -> Option<PathBuf> {
-        self.layers.get(key).filter(|t| !t.is_empty()).map(PathBuf::from)
-    }
-
-    fn web(&mut self) -> Web {
-        Web {
-            listen_addresses: self.parse(
-                "web.listen_address",
-                "HOST:PORT or :PORT, such as localhost:10060, [::1]:10060 or :10060, several with commas between",
-                ListenAddress::parse_list,
-            ),
-            systemd_socket: self.parse("web.systemd_socket", "true or false", |t| t.parse().ok()),
-            telemetry_path: self.parse("web.telemetry_path", "a path of its own such as /metrics", |t| {
-                let own = t.starts_with('/') && t != "/" && !t.starts_with("/-/") && !t.contains(['?', '#', ' ']);
-                own.then(|| t.to_owned())
-            }),
-            config_file: self.path("web.config_file"),
-            openmetrics_created: self.parse("web.openmetrics_created", "true or false", |t| t.parse().ok()),
-            show_details: self.parse("web.show_details", "true or false", |t| t.parse().ok()),
-        }
-    }
-
-    /// Needs one of the settings that say where the database is, or libpq's variables; never shows their values.
-    fn target(&mut self, timeouts: Timeouts, max_lifetime: Duration) -> Option<Target> {
-        let environment = self.layers.environment();
-        let url = match (self.layers.get("database.url"), self.path("database.url_file")) {
-            (Some(_), Some(_)) => {
-                self.wrong("database.url_file", "database.url is set as well: set one of the two");
-                return None;
-            }
-            (Some(url), None) => Url::Text(url),
-            (None, Some(file)) => Url::File(file),
-            (None, None) if environment.names_a_database() => Url::Text("postgres://".to_owned()),
-            (None, None) => {
-                let how = "is required: set --database.url, RSOLV_EXPORTER_DATABASE__URL, DATABASE_URL, \
-                           or database.url_file, to postgres://USER@HOST:PORT/DATABASE";
-                self.wrong("database.url", how);
-                return None;
-            }
-        };
-        let password = match (self.path("database.password_file"), self.layers.get("database.password_command")) {
-            (Some(_), Some(_)) => {
-                self.wrong("database.password_command", "database.password_file is set as well: set one of the two");
-                return None;
-            }
-            (Some(file), None) => Password::File(file),
-            (None, Some(command)) => Password::Command(command),
-            (None, None) => Password::Address,
-        };
-        let url_may_set_timeout = self.layers.origin("database.connect_timeout").is_empty();
-        let options = Options { url, password, environment, timeouts, url_may_set_timeout, max_lifetime };
-        Target::new(options).map_err(|(key, message)| self.wrong(key, message)).ok()
-    }
-}
-
-/// Something to go on with after a complaint.
-trait Reset {
-    fn reset() -> Self;
-}
-
-macro_rules! reset {
-    ($($type:ty => $value:expr),* $(,)?) => {
-        $(impl Reset for $type {
-            fn reset() -> Self {
-                $value
-            }
-        })*
-    };
-}
-
-reset! {
-    Duration => Duration::MAX,
-    usize => 1,
-    bool => false,
-    String => String::new(),
-    Vec<ListenAddress> => Vec::new(),
-    tracing::level_filters::LevelFilter => tracing::level_filters::LevelFilter::INFO,
-    LogFormat => LogFormat::Logfmt,
 }
 
 #[cfg(test)]

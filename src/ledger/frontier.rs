@@ -126,7 +126,10 @@ impl Frontier {
         Watch { ranges: coalesce(&due, SLACK * tables.max(1)), exact: due, turn }
     }
 
-    /// Sorts what a watch found, `(id, whether it is done)`. Ids that are there twice are an error.
+    /// Sorts what a watch found, `(id, whether it is done)`.
+    ///
+    /// # Errors
+    /// Fails with an id that is there twice.
     pub fn sort(&self, watch: &Watch, mut seen: Vec<(i64, bool)>) -> Result<Sighting, i64> {
         seen.sort_unstable();
         if let Some(pair) = seen.windows(2).find(|pair| pair[0].0 == pair[1].0) {

@@ -286,6 +286,9 @@ impl Ledger {
     }
 
     /// Sorts what a watch found.
+    ///
+    /// # Errors
+    /// Fails if the answer cannot be right.
     pub fn sort(&self, watch: &Watch, seen: &[Seen]) -> Result<Sighting, ApplyError> {
         let ids = seen.iter().flat_map(|seen| seen.ids.iter().map(|&id| (id, seen.done)));
         self.frontier.sort(watch, ids.collect()).map_err(ApplyError::Duplicate)
@@ -303,6 +306,9 @@ impl Ledger {
     }
 
     /// Takes the answer to `plan`, and what was seen of a watch in the same snapshot. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// Fails if the answer cannot be right.
     pub fn apply(
         &mut self,
         plan: &ReadPlan,

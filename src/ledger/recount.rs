@@ -68,6 +68,9 @@ impl Ledger {
     }
 
     /// Takes their rows. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// Fails if the answer cannot be right.
     pub fn apply_recount(&mut self, plan: &ReadPlan, groups: Vec<Group>) -> Result<(), ApplyError> {
         let rows = checked_rows(plan, &groups)?;
         let Some(Recount { fresh, mut left }) = self.recount.take() else { return Ok(()) };

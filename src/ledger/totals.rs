@@ -130,6 +130,9 @@ pub mod pairs {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     /// Writes the pairs in order.
+    ///
+    /// # Errors
+    /// Fails if the serializer does.
     pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(
         map: &BTreeMap<K, V>,
         serializer: S,
@@ -138,6 +141,9 @@ pub mod pairs {
     }
 
     /// Reads pairs in any order.
+    ///
+    /// # Errors
+    /// Fails if there are no pairs.
     pub fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<BTreeMap<K, V>, D::Error> {

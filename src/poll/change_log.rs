@@ -27,7 +27,7 @@ pub struct ChangeLog {
 }
 
 impl ChangeLog {
-    /// Whether the database could be read as a whole.
+    /// Says whether the database could be read as a whole, if that has changed.
     pub fn polled(&mut self, target: &Target, failure: Option<&Failure>) {
         let server = target.server();
         let said = failure.map_or_else(|| Ok(server.clone()), |f| Err(f.message.clone()));
@@ -46,7 +46,7 @@ impl ChangeLog {
         self.database = Some(said);
     }
 
-    /// Whether a source could be read.
+    /// Says whether a source could be read, if that has changed.
     pub fn source(&mut self, source: &Source, ledger: &Ledger, failure: Option<&Failure>) {
         let said = failure.map(|f| f.message.clone());
         if self.sources.get(&source.name) == Some(&said) {

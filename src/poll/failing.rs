@@ -87,6 +87,9 @@ impl Failing {
 /// Reads ranges of which each has at most `limit` rows, without the rows on which the SELECT raises.
 ///
 /// Runs after `SAVEPOINT source` and goes back to it when a row raises; a read in which none does costs nothing.
+///
+/// # Errors
+/// Fails if the database does not answer, or if so many rows fail that none could be read.
 pub async fn read<T, F: Future<Output = Result<Vec<T>, Failure>>>(
     session: &Session,
     source: &Source,

@@ -8,13 +8,13 @@ pub mod backoff;
 mod change_log;
 pub mod chunk_size;
 pub mod failing;
+mod look;
 mod persist;
 mod read;
 mod read_keyed;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
@@ -87,7 +87,7 @@ pub struct Poller {
     keeper: Option<Keeper>,
     metrics: Metrics,
     published: Arc<SnapshotStore>,
-    announcer: ChangeLog,
+    change_log: ChangeLog,
 }
 
 impl Poller {
@@ -123,13 +123,13 @@ impl Poller {
             keeper: None,
             metrics,
             published,
-            announcer: ChangeLog::default(),
+            change_log: ChangeLog::default(),
         }
     }
 
     /// Leaves it to the caller of [`Poller::poll`] to say what failed.
     pub fn leave_failures(mut self) -> Self {
-        self.announcer.leaves_failures = true;
+        self.change_log.leaves_failures = true;
         self
     }
 
@@ -166,19 +166,22 @@ impl Poller {
     }
 
     /// One poll, with everything that tells of it.
+    ///
+    /// # Errors
+    /// Fails if the database or one of its sources could not be read; the ledgers have what was read before.
     pub async fn poll(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
         self.metrics.poll_begins();
         let result = self.read_and_publish().await;
         let lost = result.as_ref().err().filter(|failure| failure.connection_lost);
         // The log comes first: whoever sees the metrics finds the reason there.
-        self.announcer.polled(&self.target, lost);
+        self.change_log.polled(&self.target, lost);
         if let Some(failure) = lost {
             self.session = None;
             self.metrics.failed(failure.reason);
             self.tracked.iter().for_each(|t| self.metrics.source(&t.source, false, 0.0));
         }
-        let success = result.is_ok().then(|| now_ms() as f64 / 1000.0);
+        let success = result.is_ok().then(|| self.published.clock.seconds());
         self.metrics.poll_ends(started.elapsed(), success);
         self.published.polled(started.elapsed(), lost);
         systemd::status(&match &result {
@@ -214,7 +217,7 @@ impl Poller {
 
     /// Releases series that have been seen at 0, saves the state, renders the sources that did not fail, swaps the pages.
     async fn publish(&mut self, failures: &[Option<Failure>]) {
-        let (now, wall) = (self.published.now(), now_ms() as f64 / 1000.0);
+        let (now, wall) = (self.published.now(), self.published.clock.seconds());
         let read: Vec<bool> = failures.iter().map(Option::is_none).collect();
         for (tracked, _) in self.tracked.iter_mut().zip(&read).filter(|(_, read)| **read) {
             tracked.zero_hold.release(Arc::make_mut(&mut tracked.ledger), now);
@@ -247,10 +250,4 @@ impl Tracked {
         let page = SourceSnapshot::new(self.source.clone(), self.ledger.clone(), created, read_at, lifetime, mark);
         self.page.insert(page).clone()
     }
-}
-
-/// Milliseconds since the epoch, for timestamps that are shown.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
 
-use super::{Poller, now_ms};
+use super::Poller;
 use crate::state::{self, LoadError, Resumed, Saved, Saver, State, StateFile};
 
 /// The state file, and what was said about it.
@@ -19,8 +19,9 @@ pub struct Keeper {
 impl Poller {
     /// Takes the state file at `path` for this process and goes on from what it holds.
     ///
+    /// # Errors
     /// Fails if another process has it, its folder does not exist, or it cannot be read: it can hold what no table has
-    /// any more, and saving would replace it. What was read and cannot be used is said, put aside, and counted anew.
+    /// any more, and saving would replace it. A file that is damaged is reported and kept as `.bad`, and totals are recounted.
     pub fn keep_state(&mut self, path: &Path) -> io::Result<()> {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("state.file {}: {e}", path.display()));
         let file = StateFile::lock(path).map_err(named)?;
@@ -95,7 +96,7 @@ impl Poller {
     /// Publishes what the state holds, as of the time when it was read, until the database has been read. Metrics that
     /// are still to be counted from the tables wait for that.
     fn publish_resumed(&mut self) {
-        let now = now_ms() as f64 / 1000.0;
+        let now = self.published.clock.seconds();
         for tracked in &mut self.tracked {
             // By another clock, which can be ahead.
             let age = Duration::try_from_secs_f64((now - tracked.read_at).max(0.0)).unwrap_or(Duration::MAX);

@@ -1,11 +1,12 @@
 //! One transaction: what the ledgers ask for, read in one snapshot and applied.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
 
-use super::failing::{self, Part};
+use super::failing;
+use super::look::{LOOK_RANGES, look};
 use super::{Poller, Tracked, read_keyed};
 use crate::ledger::frontier::{Range, ReadPlan, Sighting, Watch};
 use crate::ledger::identity::{Evidence, Mark, checksum};
@@ -19,14 +20,6 @@ use crate::source::key::Key;
 const STEADY: Duration = Duration::from_secs(10);
 /// A transaction begins again so often when a table was rewritten after its snapshot was taken.
 const ATTEMPTS: u32 = 5;
-/// A statement that looks for ids passes about this many at most.
-const LOOK: usize = 100_000;
-/// Nor does it look into more ranges than this.
-const LOOK_RANGES: usize = 5_000;
-/// Ranges of more ids than this are looked into for the first few rows at first.
-const WIDE: usize = 1_000;
-/// So many.
-const FEW: usize = 20;
 
 /// What a source answered, and what it was asked.
 struct Answer {
@@ -67,7 +60,7 @@ struct Ask<'a> {
     xids_fell: bool,
     at: Moment,
     gap_watch: i64,
-    /// Whether to look for open and missing ids, too, or only at the tail.
+    /// True to look for open and missing ids, too, or only at the tail.
     is_full: bool,
 }
 
@@ -86,7 +79,7 @@ impl Poller {
             opening = session.begin().await?;
         };
         if was.as_deref() != Some(session.name()) {
-            let version = session.one("SELECT current_setting('server_version')").await?;
+            let version = session.query_one("SELECT current_setting('server_version')").await?;
             let version = version.get(0)?;
             self.published.reads_from(version, opening.position.standby);
         }
@@ -110,11 +103,11 @@ impl Poller {
         let gap_watch = self.gap_watch();
         let tracked = &mut self.tracked[i];
         if let Ok(answer) = &answer {
-            self.announcer.judged(&tracked.source, answer.judgement);
-            self.announcer.failing(&tracked.source, &answer.failing.0, answer.failing.1.as_ref());
+            self.change_log.judged(&tracked.source, answer.judgement);
+            self.change_log.failing(&tracked.source, &answer.failing.0, answer.failing.1.as_ref());
             self.metrics.rows_failed(&tracked.source, answer.failing.0.len());
             if let Some(keyed) = &answer.keyed {
-                self.announcer.keyed(&tracked.source, keyed);
+                self.change_log.keyed(&tracked.source, keyed);
                 self.metrics.rows_failed(&tracked.source, keyed.newly_failing);
             }
         }
@@ -124,9 +117,9 @@ impl Poller {
             Ok(applied) => {
                 tracked.read_at = opening.clock;
                 tracked.chunk.adapt(took, applied.more);
-                self.announcer.applied(&tracked.source, applied);
+                self.change_log.applied(&tracked.source, applied);
                 if applied.more {
-                    self.announcer.progress(&tracked.source, &tracked.ledger);
+                    self.change_log.progress(&tracked.source, &tracked.ledger);
                 }
             }
             Err(failure) if failure.reason == Reason::Timeout => {
@@ -136,7 +129,7 @@ impl Poller {
             }
             Err(_) => {}
         }
-        self.announcer.source(&tracked.source, &tracked.ledger, result.as_ref().err());
+        self.change_log.source(&tracked.source, &tracked.ledger, result.as_ref().err());
         if let Err(failure) = &result {
             self.metrics.failed(failure.reason);
         }
@@ -194,8 +187,9 @@ impl Poller {
         for &i in which {
             let tracked = &mut self.tracked[i];
             let source = tracked.source.clone();
-            let answer =
-                session.part(&source, async |session| tracked.ask(session, &ask, may_begin_again).await).await?;
+            let answer = session
+                .with_savepoint(&source, async |session| tracked.ask(session, &ask, may_begin_again).await)
+                .await?;
             answers.push(match answer {
                 Ok(None) => return Ok(None),
                 Ok(Some(answer)) => Ok(answer),
@@ -499,69 +493,4 @@ async fn witnesses(session: &Session, source: &Source, ids: &[i64]) -> Result<BT
     };
     let ranges: Vec<Range> = ids.iter().map(|&id| (id, id, None)).collect();
     Ok(failing::read(session, source, &ranges, 2, some).await?.rows.into_iter().collect())
-}
-
-/// Looks which ids of a watch are there, in statements that each are quick.
-///
-/// Most wide ranges hold no row or few: many of them are looked into at once, and what is in there is left for later.
-async fn look(session: &Session, source: &Source, ranges: Vec<(i64, i64)>) -> Result<Part<Seen>, Failure> {
-    let look_into = async |ranges: &[(i64, i64)], limit| {
-        let some = |ranges: Vec<Range>| async move {
-            let ranges: Vec<_> = ranges.iter().map(|range| (range.0, range.1)).collect();
-            session.seen(source, &ranges, limit).await
-        };
-        let ranges: Vec<Range> = ranges.iter().map(|&(lo, hi)| (lo, hi, None)).collect();
-        failing::read(session, source, &ranges, limit, some).await
-    };
-    let (wide, narrow): (Vec<_>, Vec<_>) = ranges.iter().partition(|range| width(range) > WIDE);
-    let (mut all, mut left) = (Part::default(), VecDeque::from(narrow));
-    for ranges in wide.chunks(LOOK_RANGES) {
-        let seen = look_into(ranges, FEW).await?;
-        left.extend(unread(ranges, &seen.rows, FEW));
-        all.append(seen);
-    }
-    while !left.is_empty() {
-        let (mut ranges, mut all_widths) = (Vec::new(), 0);
-        while ranges.len() < LOOK_RANGES
-            && all_widths < LOOK
-            && let Some(range) = left.pop_front()
-        {
-            all_widths += width(&range);
-            ranges.push(range);
-        }
-        let seen = look_into(&ranges, LOOK).await?;
-        unread(&ranges, &seen.rows, LOOK).into_iter().rev().for_each(|range| left.push_front(range));
-        all.append(seen);
-    }
-    Ok(all)
-}
-
-/// How many ids a range has, as far as that matters.
-fn width(&(lo, hi): &(i64, i64)) -> usize {
-    usize::try_from(lo.abs_diff(hi)).unwrap_or(LOOK).min(LOOK)
-}
-
-/// What is left of ranges that came back with as many rows as were allowed: what is behind their last one.
-fn unread(ranges: &[(i64, i64)], seen: &[Seen], limit: usize) -> Vec<(i64, i64)> {
-    let mut ids: Vec<i64> = seen.iter().flat_map(|seen| seen.ids.iter().copied()).collect();
-    ids.sort_unstable();
-    let behind = |&(lo, hi): &(i64, i64)| {
-        let inside = &ids[ids.partition_point(|&id| id < lo)..ids.partition_point(|&id| id <= hi)];
-        let last = inside.last().filter(|_| inside.len() >= limit)?;
-        last.checked_add(1).filter(|&next| next <= hi).map(|next| (next, hi))
-    };
-    ranges.iter().filter_map(behind).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Seen, unread};
-
-    #[test]
-    fn ranges_that_came_back_full_go_on_behind_their_last_row() {
-        let seen = |ids: &[i64]| Seen { ids: ids.to_vec(), ..Seen::default() };
-        let ranges = [(1, 9), (10, 12), (20, i64::MAX), (-5, -1)];
-        let answer = [seen(&[30, 2, 12]), seen(&[11, 4, 25, -5])];
-        assert_eq!(unread(&ranges, &answer, 2), [(5, 9), (31, i64::MAX)], "12 is the last one of its range");
-    }
 }

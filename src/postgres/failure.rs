@@ -178,12 +178,12 @@ impl Failure {
     }
 }
 
-/// Whether a pooler wrote this error: a server names the place in its source.
+/// True if a pooler wrote this error: a server names the place in its source.
 fn is_poolers(db: &DbError) -> bool {
     db.file().is_none() && db.code().code().starts_with("08")
 }
 
-/// Whether it is about a policy that hides rows. Routines keep their names in every language.
+/// True if it is about a policy that hides rows. Routines keep their names in every language.
 fn is_policy(db: &DbError) -> bool {
     db.code() == &SqlState::INSUFFICIENT_PRIVILEGE && db.routine() == Some("check_enable_rls")
 }
@@ -197,7 +197,7 @@ fn remedy(db: &DbError) -> &'static str {
     }
 }
 
-/// Whether the server closes the connection after this error, as a standby does to go on with recovery.
+/// True if the server closes the connection after this error, as a standby does to go on with recovery.
 fn ends_session(db: &DbError) -> bool {
     // PostgreSQL translates the first severity and not the second, which PgBouncer does not have.
     let fatal = matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) || db.severity() == "FATAL";
@@ -241,7 +241,7 @@ fn reason_of(code: &SqlState) -> Reason {
     }
 }
 
-/// Whether the server made the text of an error from the statement and the catalog, not from rows.
+/// True if the server made the text of an error from the statement and the catalog, not from rows.
 fn speaks_of_the_statement(db: &DbError) -> bool {
     // A function can raise what it likes, and has a context; a cast such as text::regclass fails without a position.
     if db.where_().is_some() {

@@ -85,13 +85,13 @@ impl Session {
     /// # Errors
     /// Fails if the server does, or if rows have ids that it has not given.
     pub async fn snapshot(&self, source: &Source, key: &Key) -> Result<String, Failure> {
-        let foreign = self.one(&keyed::has_foreign(source, key)).await.map_err(|f| in_file(source, None, f))?;
+        let foreign = self.query_one(&keyed::has_foreign(source, key)).await.map_err(|f| in_file(source, None, f))?;
         if foreign.get(0)? {
             // Looked at from the beginning, it is told what to do.
             let message = format!("{}.toml: xid: rows have ids of transactions that have not begun here", source.name);
             return Err(Failure::new(Reason::Missing, message));
         }
-        self.one("SELECT pg_current_snapshot()::text").await?.get(0)
+        self.query_one("SELECT pg_current_snapshot()::text").await?.get(0)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Where the password comes from. It is read anew at every connection, so that it can be rotated.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -59,35 +60,54 @@ pub fn read_file(setting: &str, path: &Path) -> Result<String, Failure> {
     text.map_err(|e| Failure::new(Reason::Auth, format!("cannot read {setting} {}: {e}", path.display())).losing())
 }
 
+/// Why a command gave no password.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error("did not end within {}", humantime::format_duration(*.0))]
+    Late(Duration),
+    #[error("cannot be run by /bin/sh: {0}")]
+    Start(io::Error),
+    #[error("cannot be read from: {0}")]
+    Read(io::Error),
+    #[error("cannot be waited for: {0}")]
+    Wait(io::Error),
+    #[error("failed ({0})")]
+    Failed(ExitStatus),
+    #[error("wrote no password to standard output")]
+    Empty,
+    #[error("wrote something that is not UTF-8")]
+    NotText,
+}
+
 async fn run_within(command: &str, limit: Duration) -> Result<String, Failure> {
     let result = tokio::time::timeout(limit, run(command)).await;
-    let result = result.unwrap_or_else(|_| Err(format!("did not end within {}", humantime::format_duration(limit))));
+    let result = result.unwrap_or(Err(CommandError::Late(limit)));
     result.map_err(|why| {
         let message = format!("database.password_command {why}: run it by hand as the exporter's user");
         Failure::new(Reason::Auth, message).losing()
     })
 }
 
-async fn run(command: &str) -> Result<String, String> {
+async fn run(command: &str) -> Result<String, CommandError> {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(command).process_group(0);
     shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = shell.spawn().map_err(|e| format!("cannot be run by /bin/sh: {e}"))?;
+    let mut child = shell.spawn().map_err(CommandError::Start)?;
     let group = Group(child.id());
     let mut output = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         let read = stdout.take(LONGEST).read_to_end(&mut output).await;
-        read.map_err(|e| format!("cannot be read from: {e}"))?;
+        read.map_err(CommandError::Read)?;
     }
-    let status = child.wait().await.map_err(|e| format!("cannot be waited for: {e}"))?;
+    let status = child.wait().await.map_err(CommandError::Wait)?;
     std::mem::forget(group);
     if !status.success() {
-        return Err(format!("failed ({status})"));
+        return Err(CommandError::Failed(status));
     }
     match String::from_utf8(output) {
-        Ok(text) if text.trim().is_empty() => Err("wrote no password to standard output".to_owned()),
+        Ok(text) if text.trim().is_empty() => Err(CommandError::Empty),
         Ok(text) => Ok(text),
-        Err(_) => Err("wrote something that is not UTF-8".to_owned()),
+        Err(_) => Err(CommandError::NotText),
     }
 }
 

@@ -67,7 +67,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Whether a snapshot taken here can lack what one taken at `last` showed.
+    /// True if a snapshot taken here can lack what one taken at `last` showed.
     pub fn is_behind(&self, last: &Self) -> bool {
         self.standby && (self.xmax < last.xmax || self.xmin < last.xmin)
     }
@@ -88,7 +88,7 @@ pub struct Opening {
 #[derive(Clone, Debug, Default)]
 struct Prepared {
     columns: Columns,
-    /// Whether its sequence can be read.
+    /// True if its sequence can be read.
     sequence: bool,
     /// The object ids of the tables that it reads.
     relations: Vec<u32>,
@@ -154,6 +154,9 @@ impl Session {
     }
 
     /// Which server and database this is; inside a transaction that began with `opening`.
+    ///
+    /// # Errors
+    /// Fails if the database does not answer.
     pub async fn server(&mut self, opening: &Opening) -> Result<ServerId, Failure> {
         let now = (opening.started, opening.position.standby);
         if let Some((started, standby, server)) = &self.server
@@ -167,9 +170,12 @@ impl Session {
     }
 
     /// The same without the timeline, asked anew; inside a transaction.
+    ///
+    /// # Errors
+    /// Fails if the database does not answer.
     pub async fn who(&self) -> Result<ServerId, Failure> {
         let may = self
-            .one(
+            .query_one(
                 "SELECT has_function_privilege('pg_control_system()', 'EXECUTE'), \
                  (SELECT oid::int8 FROM pg_database WHERE datname = current_database())",
             )
@@ -177,7 +183,7 @@ impl Session {
         let oid: i64 = may.try_get(1).map_err(|e| Failure::of_query(&e))?;
         let mut server = ServerId { database: oid.to_string(), ..ServerId::default() };
         if may.try_get(0).unwrap_or(false) {
-            let system = self.one("SELECT system_identifier FROM pg_control_system()").await?;
+            let system = self.query_one("SELECT system_identifier FROM pg_control_system()").await?;
             let system: i64 = system.try_get(0).map_err(|e| Failure::of_query(&e))?;
             server.system = Some(system.to_string());
         }
@@ -198,6 +204,9 @@ impl Session {
     ///
     /// A standby that follows its primary and has replayed all that it was sent lags behind nothing, however long ago the
     /// newest commit was.
+    ///
+    /// # Errors
+    /// Fails if the connection is lost; a server that does not tell is no failure.
     pub async fn snapshot_age(&self, opening: &Opening) -> Result<Option<f64>, Failure> {
         if !opening.position.standby {
             return Ok(Some(0.0));
@@ -224,12 +233,18 @@ impl Session {
     }
 
     /// Which database this is, see [`ServerId::identity`]; inside a transaction.
+    ///
+    /// # Errors
+    /// Fails if the database does not answer.
     pub async fn identity(&self) -> Result<String, Failure> {
         Ok(self.who().await?.identity())
     }
 
     /// Runs one source's part of the transaction; when it fails, the rest of the transaction goes on.
-    pub async fn part<T>(
+    ///
+    /// # Errors
+    /// Fails if the connection is lost; a failure of the source alone is in the inner result.
+    pub async fn with_savepoint<T>(
         &mut self,
         source: &Source,
         read: impl AsyncFnOnce(&mut Self) -> Result<T, Failure>,
@@ -254,6 +269,9 @@ impl Session {
     }
 
     /// Opens the transaction, and pins what could change the meaning or the cost of a statement.
+    ///
+    /// # Errors
+    /// Fails if the server does not answer within `database.connect_timeout`.
     pub async fn begin(&self) -> Result<Opening, Failure> {
         // A database without an encoding refuses to send bytes that are not UTF-8 to a client that asks for it.
         let begin = format!(
@@ -284,11 +302,17 @@ impl Session {
     }
 
     /// Ends the transaction.
+    ///
+    /// # Errors
+    /// Fails if the database does not answer.
     pub async fn end(&self) -> Result<(), Failure> {
         self.batch("COMMIT").await
     }
 
     /// Runs statements that return nothing; inside a transaction.
+    ///
+    /// # Errors
+    /// Fails if the server refuses a statement or does not answer.
     pub async fn batch(&self, statement: &str) -> Result<(), Failure> {
         self.deadline(self.client.batch_execute(statement)).await
     }
@@ -312,7 +336,10 @@ impl Session {
     }
 
     /// What tells which table this is, beside its rows, and whether a table was rewritten after the transaction's
-    /// snapshot was taken; inside [`Session::part`]. A standby shows a sequence that is ahead of the truth.
+    /// snapshot was taken; inside [`Session::with_savepoint`]. A standby shows a sequence that is ahead of the truth.
+    ///
+    /// # Errors
+    /// Fails if the source was not prepared, or if the database does not answer.
     pub async fn evidence(
         &mut self,
         source: &Source,
@@ -354,7 +381,10 @@ impl Session {
         Ok((evidence, number(0)?.is_some_and(|rewritten| rewritten > 0)))
     }
 
-    /// The rows that are there under these ids; it locks the tables, also when there are none. Inside [`Session::part`].
+    /// The rows that are there under these ids; it locks the tables, also when there are none. Inside [`Session::with_savepoint`].
+    ///
+    /// # Errors
+    /// Fails if the SELECT does, or gives two rows with one id.
     pub async fn witnesses(&self, source: &Source, ids: &[i64]) -> Result<BTreeMap<i64, Mark>, Failure> {
         if ids.is_empty() {
             self.batch(&sql::locks(source)).await.map_err(|failure| in_file(source, None, failure))?;
@@ -373,7 +403,10 @@ impl Session {
         Ok(marks)
     }
 
-    /// Which ids of these ranges (inclusive) are there, at most `limit` of each; inside [`Session::part`].
+    /// Which ids of these ranges (inclusive) are there, at most `limit` of each; inside [`Session::with_savepoint`].
+    ///
+    /// # Errors
+    /// Fails if the SELECT does.
     pub async fn seen(&self, source: &Source, ranges: &[(i64, i64)], limit: usize) -> Result<Vec<Seen>, Failure> {
         let (lo, hi): (Vec<i64>, Vec<i64>) = ranges.iter().copied().unzip();
         let parameters: [Parameter<'_>; 2] = [(&lo, Type::INT8_ARRAY), (&hi, Type::INT8_ARRAY)];
@@ -387,7 +420,10 @@ impl Session {
         self.prepared.get(&source.name).map_or(1, |prepared| prepared.relations.len() as u64)
     }
 
-    /// The ids in ranges, at most `limit` of each, each as a range of its own, in order; inside [`Session::part`].
+    /// The ids in ranges, at most `limit` of each, each as a range of its own, in order; inside [`Session::with_savepoint`].
+    ///
+    /// # Errors
+    /// Fails if the SELECT does.
     pub async fn ids(&self, source: &Source, ranges: &[Range], limit: usize) -> Result<Vec<Range>, Failure> {
         let (lo, hi, until) = arrays(ranges);
         let parameters =
@@ -417,7 +453,7 @@ impl Session {
     }
 
     /// Takes over the columns of a source, and finds out whether its sequence can be read, and which tables it reads;
-    /// inside [`Session::part`].
+    /// inside [`Session::with_savepoint`].
     pub(super) async fn prepare(&mut self, source: &Source, columns: Columns) -> Result<(), Failure> {
         let sequence = match &source.sequence {
             Some(name) => self.may_read_sequence(name).await?,
@@ -430,20 +466,30 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a sequence exists and the role may read it.
+    /// True if a sequence exists and the role may read it.
+    ///
+    /// # Errors
+    /// Fails if the database does not answer.
     pub async fn may_read_sequence(&self, name: &str) -> Result<bool, Failure> {
         let name = sql::literal(name);
-        let row =
-            self.one(&format!("SELECT coalesce(has_sequence_privilege(to_regclass({name}), 'SELECT'), false)")).await?;
+        let row = self
+            .query_one(&format!("SELECT coalesce(has_sequence_privilege(to_regclass({name}), 'SELECT'), false)"))
+            .await?;
         row.try_get(0).map_err(|e| Failure::of_query(&e))
     }
 
     /// Reads a source that is [`super::definition::prepare`]d.
+    ///
+    /// # Errors
+    /// Fails if the SELECT does, or if the source was not prepared.
     pub async fn read(&self, source: &Source, plan: &ReadPlan) -> Result<Vec<Group>, Failure> {
         self.answer(source, &self.prepared(source)?.columns, plan).await
     }
 
     /// Runs the statement of a poll; inside a transaction.
+    ///
+    /// # Errors
+    /// Fails if the SELECT does, or gives what cannot be counted.
     pub async fn answer(&self, source: &Source, columns: &Columns, plan: &ReadPlan) -> Result<Vec<Group>, Failure> {
         let (lo, hi, until) = arrays(&plan.ranges);
         let statement = sql::poll(source, columns, plan);
@@ -455,6 +501,9 @@ impl Session {
     }
 
     /// About how many rows the SELECT has, as the planner sees it; inside a transaction.
+    ///
+    /// # Errors
+    /// Fails if the SELECT does.
     pub async fn extent(&self, source: &Source) -> Result<i64, Failure> {
         let explain = format!("EXPLAIN (FORMAT JSON) SELECT done FROM (\n{}\n) AS execution", source.sql);
         let plan = self.deadline(self.client.simple_query(&explain)).await?;
@@ -468,6 +517,9 @@ impl Session {
     }
 
     /// Runs a statement; inside a transaction.
+    ///
+    /// # Errors
+    /// Fails if the server refuses the statement or does not answer.
     pub async fn rows(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Failure> {
         // An unnamed statement with given types: prepared ones break behind a pooler in transaction mode.
         let rows = self.deadline(self.client.query_typed(statement, parameters)).await?;
@@ -475,11 +527,17 @@ impl Session {
     }
 
     /// Runs a statement that returns no rows, and says how many it was about; inside a transaction.
+    ///
+    /// # Errors
+    /// Fails if the server refuses the statement or does not answer.
     pub async fn execute(&self, statement: &str) -> Result<u64, Failure> {
         self.deadline(self.client.execute_typed(statement, &[])).await
     }
 
     /// Runs a statement without parameters and returns its rows as text; inside a transaction.
+    ///
+    /// # Errors
+    /// Fails if the server refuses the statement or does not answer.
     pub async fn text(&self, statement: &str) -> Result<Vec<SimpleQueryRow>, Failure> {
         let messages = self.deadline(self.client.simple_query(statement)).await?;
         let row = |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
@@ -487,15 +545,21 @@ impl Session {
     }
 
     /// Runs a statement without parameters that returns one row.
-    pub async fn one(&self, statement: &str) -> Result<Row, Failure> {
+    ///
+    /// # Errors
+    /// Fails if the server refuses the statement, does not answer, or gives no row.
+    pub async fn query_one(&self, statement: &str) -> Result<Row, Failure> {
         let rows = self.rows(statement, &[]).await?;
         rows.into_iter().next().ok_or_else(|| Failure::new(Reason::Decode, "no row where there should be one"))
     }
 
     /// The columns of the SELECT and their types; inside a transaction.
+    ///
+    /// # Errors
+    /// Fails if the SELECT cannot run, or has a column that the definition needs twice.
     pub async fn describe(&self, source: &Source) -> Result<Columns, Failure> {
         let (statement, before) = sql::names(source);
-        let names = self.one(&statement).await.map_err(|failure| in_file(source, Some(before), failure))?;
+        let names = self.query_one(&statement).await.map_err(|failure| in_file(source, Some(before), failure))?;
         let names: Vec<String> = names.try_get(0).map_err(|e| Failure::of_query(&e))?;
         let names = columns::unambiguous(source, &names)?;
         let types =

@@ -60,7 +60,10 @@ pub fn is_added(label: &str) -> bool {
     ADDED.contains(&label.strip_prefix(RENAMED).unwrap_or(label))
 }
 
-/// Fails if a regular expression has what PostgreSQL, which does the matching, does not know or takes for something else.
+/// Looks whether PostgreSQL, which does the matching, takes a regular expression as it is meant.
+///
+/// # Errors
+/// Fails if the expression has what PostgreSQL does not know or takes for something else.
 pub fn check_expression(matcher: &Matcher) -> Result<(), InvalidSelector> {
     let foreign = FOREIGN.iter().find(|f| matcher.is_regular() && has(&matcher.value, f));
     foreign.map_or(Ok(()), |foreign| {
@@ -72,6 +75,9 @@ pub fn check_expression(matcher: &Matcher) -> Result<(), InvalidSelector> {
 
 impl<'a> ResolvedSelector<'a> {
     /// Looks the metric and its labels up.
+    ///
+    /// # Errors
+    /// Fails if there is no such metric or label.
     pub fn new(selector: Selector, sources: &'a [Source]) -> Result<Self, InvalidSelector> {
         let (source, metric, part) = find(&selector.name, sources)?;
         let mut question =
@@ -83,6 +89,9 @@ impl<'a> ResolvedSelector<'a> {
     }
 
     /// Parses a selector and looks it up.
+    ///
+    /// # Errors
+    /// Fails if it is no selector, or if there is no such metric or label.
     pub fn parse(text: &str, sources: &'a [Source]) -> Result<Self, InvalidSelector> {
         let selector = text.parse::<Selector>().map_err(|e| InvalidSelector(e.to_string()))?;
         Self::new(selector, sources)

@@ -36,6 +36,9 @@ pub struct Piece {
 impl Timeline {
     /// The points between two texts as [`parse`] reads them; by `days` they are multiples of the step, so that the days
     /// are the same whenever they are written.
+    ///
+    /// # Errors
+    /// Fails if one of them is no time, or if there is nothing between them.
     pub fn new(from: &str, to: &str, step: Duration, days: bool, now: i64) -> Result<Self, String> {
         let (mut from, to) =
             (parse(from, now).map_err(|e| format!("--from {e}"))?, parse(to, now).map_err(|e| format!("--to {e}"))?);
@@ -102,6 +105,9 @@ impl Timeline {
 }
 
 /// Milliseconds since the epoch from `now`, a duration before now, seconds since the epoch, RFC 3339, or a date (UTC).
+///
+/// # Errors
+/// Says what can be written, if it is none of these.
 pub fn parse(text: &str, now: i64) -> Result<i64, String> {
     let whole = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
     if text == "now" {

@@ -41,9 +41,9 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// A failure that follows on what was before.
-    pub fn after(failure: Failure, before: Option<&Self>) -> Self {
-        Self { failure, since: before.map_or_else(SystemTime::now, |before| before.since) }
+    /// A failure at `now` that follows on what was before.
+    pub fn after(failure: Failure, before: Option<&Self>, now: SystemTime) -> Self {
+        Self { failure, since: before.map_or(now, |before| before.since) }
     }
 }
 
@@ -54,16 +54,16 @@ pub struct Slot {
     pub number: u64,
     /// The longest of them.
     pub longest: Duration,
-    /// Whether any failed.
+    /// True if any failed.
     pub failed: bool,
 }
 
 impl PollHistory {
-    /// Adds a poll that ended now, `age` after the process began.
-    pub fn add(&mut self, age: Duration, took: Duration, failure: Option<&Failure>) {
+    /// Adds a poll that ended at `now`, `age` after the process began.
+    pub fn add(&mut self, now: SystemTime, age: Duration, took: Duration, failure: Option<&Failure>) {
         let failed = failure.is_some() || !self.sources.is_empty();
-        self.last = Some((SystemTime::now(), took));
-        self.failure = failure.map(|failure| Trouble::after(failure.clone(), self.failure.as_ref()));
+        self.last = Some((now, took));
+        self.failure = failure.map(|failure| Trouble::after(failure.clone(), self.failure.as_ref(), now));
         let number = age.as_secs() / SLOT.as_secs();
         match self.slots.back_mut().filter(|slot| slot.number == number) {
             Some(slot) => *slot = Slot { number, longest: slot.longest.max(took), failed: slot.failed || failed },
@@ -83,12 +83,30 @@ mod tests {
     fn the_timeline_holds_an_hour_whatever_the_interval() {
         let mut history = PollHistory::default();
         for second in 0..10_000 {
-            history.add(Duration::from_secs(second), Duration::from_millis(second), None);
+            history.add(SystemTime::UNIX_EPOCH, Duration::from_secs(second), Duration::from_millis(second), None);
         }
         assert_eq!(history.slots.len() as u64, SLOTS);
         assert_eq!(history.slots.back().map(|slot| slot.longest), Some(Duration::from_millis(9_999)));
         let failure = Failure::new(crate::postgres::Reason::Timeout, "slow");
-        history.add(Duration::from_secs(20_000), Duration::from_secs(1), Some(&failure));
+        history.add(SystemTime::UNIX_EPOCH, Duration::from_secs(20_000), Duration::from_secs(1), Some(&failure));
         assert_eq!(history.slots.iter().map(|slot| slot.failed).collect::<Vec<_>>(), [true]);
+    }
+
+    #[test]
+    fn trouble_goes_on_since_the_first_failure_in_a_row() {
+        let mut history = PollHistory::default();
+        let mut since = |second: u64, is_failure: bool| {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            let failure = is_failure.then(|| Failure::new(crate::postgres::Reason::Timeout, "slow"));
+            history.add(now, Duration::ZERO, Duration::ZERO, failure.as_ref());
+            history
+                .failure
+                .as_ref()
+                .map(|trouble| trouble.since.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
+        };
+        assert_eq!(
+            [since(1, true), since(2, true), since(3, false), since(4, true)],
+            [Some(1), Some(1), None, Some(4)]
+        );
     }
 }

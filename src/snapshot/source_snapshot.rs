@@ -28,7 +28,7 @@ pub struct SourceSnapshot {
     pub read_at: Instant,
     /// From then on it is withdrawn.
     pub stale_at: Instant,
-    /// Whether it was in a response.
+    /// When it first was in a response.
     pub mark: Arc<ScrapeMark>,
 }
 
@@ -73,7 +73,7 @@ impl SourceSnapshot {
         })
     }
 
-    /// Whether it may still be shown as metrics.
+    /// True if it may still be shown as metrics.
     pub fn is_fresh(&self) -> bool {
         Instant::now() < self.stale_at
     }
@@ -85,8 +85,10 @@ impl SourceSnapshot {
         encoder.finish().into()
     }
 
-    /// The page in a format; the first to ask renders it, away from the threads that serve. Fails only when the process
-    /// ends.
+    /// The page in a format; the first to ask renders it, away from the threads that serve.
+    ///
+    /// # Errors
+    /// Fails only when the process ends.
     pub async fn rendered(self: &Arc<Self>, format: Format) -> Result<&Rendered, JoinError> {
         self.rendered_like(format, None).await
     }
@@ -117,6 +119,7 @@ impl SourceSnapshot {
 
 /// What is in a cell; the first to ask fills it, away from the threads that serve. The work goes on when who asked has
 /// gone, so that clients that hang up at once cannot start it again and again. Fails only when the process ends.
+#[expect(clippy::expect_used, reason = "the cell was filled just before, and nothing empties it")]
 async fn filled<T>(cell: &Arc<OnceCell<T>>, work: impl FnOnce() -> T + Send + 'static) -> Result<&T, JoinError>
 where
     T: Send + Sync + 'static,

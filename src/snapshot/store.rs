@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use tokio::time::{Duration, Instant};
 use super::source_snapshot::SourceSnapshot;
 use super::trend::{Totals, Trend};
 use super::{PollHistory, Snapshot, Trouble};
+use crate::clock::Clock;
 use crate::exposition::Format;
 use crate::postgres::Failure;
 
@@ -19,6 +19,8 @@ const DEMAND: Duration = Duration::from_secs(300);
 /// Where the newest pages are.
 #[derive(Debug)]
 pub struct SnapshotStore {
+    /// Wall time, for what people see.
+    pub clock: Clock,
     began: Instant,
     newest: ArcSwap<Snapshot>,
     /// Held for the moment in which the pages change together with the metrics that tell of them.
@@ -34,7 +36,7 @@ impl Default for SnapshotStore {
     fn default() -> Self {
         let (newest, together, history) = (ArcSwap::default(), RwLock::default(), ArcSwap::default());
         let (asked, trend) = Default::default();
-        Self { began: Instant::now(), newest, together, asked, history, trend }
+        Self { clock: Clock::default(), began: Instant::now(), newest, together, asked, history, trend }
     }
 }
 
@@ -116,7 +118,7 @@ impl SnapshotStore {
             let before = std::mem::take(&mut history.sources);
             history.sources = failures
                 .filter_map(|(name, failure)| {
-                    Some((name.to_owned(), Trouble::after(failure.clone()?, before.get(name))))
+                    Some((name.to_owned(), Trouble::after(failure.clone()?, before.get(name), self.clock.now())))
                 })
                 .collect();
         });
@@ -124,7 +126,7 @@ impl SnapshotStore {
 
     /// Notes that a poll has ended, and why it could not read the database.
     pub fn polled(&self, took: Duration, failure: Option<&Failure>) {
-        self.note(|history| history.add(self.began.elapsed(), took, failure));
+        self.note(|history| history.add(self.clock.now(), self.began.elapsed(), took, failure));
     }
 
     /// Notes when the next poll begins.
@@ -140,7 +142,7 @@ impl SnapshotStore {
     /// Notes whether the state was saved.
     pub fn saved(&self, well: bool) {
         self.note(|history| {
-            let last = if well { Some(SystemTime::now()) } else { history.saved.0 };
+            let last = if well { Some(self.clock.now()) } else { history.saved.0 };
             history.saved = (last, !well);
         });
     }

@@ -136,6 +136,9 @@ impl fmt::Display for Problem {
 
 impl Source {
     /// The sources built into the binary.
+    ///
+    /// # Errors
+    /// Fails with all that is wrong with them.
     pub fn shipped() -> Result<Vec<Self>, Vec<Problem>> {
         let files = SHIPPED.map(|(name, sql, toml)| (name.to_owned(), sql.to_owned(), toml.to_owned()));
         Self::parse(files.into(), "queries")
@@ -147,6 +150,9 @@ impl Source {
     }
 
     /// The sources in a directory: every `NAME.sql` with its `NAME.toml`.
+    ///
+    /// # Errors
+    /// Fails with all that is wrong with them, or if the directory cannot be read.
     pub fn load(dir: &Path) -> Result<Vec<Self>, Vec<Problem>> {
         let shown = dir.display().to_string();
         let problem = |file: &str, message: String| Problem { file: file.to_owned(), key: String::new(), message };
@@ -188,6 +194,9 @@ impl Source {
     }
 
     /// Parses pairs of (name, SQL, TOML) and checks them together; `dir` is for messages only.
+    ///
+    /// # Errors
+    /// Fails with all that is wrong with them.
     pub fn parse(files: Vec<(String, String, String)>, dir: &str) -> Result<Vec<Self>, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut sources = Vec::new();

@@ -24,7 +24,10 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// Takes the place; fails when another process has it, or when there is no such folder.
+    /// Takes the place.
+    ///
+    /// # Errors
+    /// Fails if another process has it, or if there is no such folder.
     pub fn lock(path: &Path) -> io::Result<Self> {
         let path = &resolved(path)?;
         let folder = folder(path);
@@ -70,6 +73,9 @@ impl StateFile {
     }
 
     /// Puts what is there aside, as `.bad` in place of an earlier one, so that saving does not replace it.
+    ///
+    /// # Errors
+    /// Fails if it cannot be renamed.
     pub fn set_aside(&self) -> io::Result<PathBuf> {
         let aside = PathBuf::from(format!("{}.bad", self.path.display()));
         fs::rename(&self.path, &aside)?;
@@ -77,6 +83,9 @@ impl StateFile {
     }
 
     /// Makes the file that saving begins with, and takes it away again.
+    ///
+    /// # Errors
+    /// Fails if saving would.
     pub fn try_to_write(&self) -> io::Result<()> {
         let temporary = self.temporary();
         create_anew(&temporary).and_then(|_| fs::remove_file(&temporary)).map_err(|e| explained("write", &temporary, e))
@@ -104,6 +113,9 @@ impl StateFile {
     }
 
     /// Replaces what is saved.
+    ///
+    /// # Errors
+    /// Fails if it cannot be written; what was saved before is still there then.
     pub fn save(&self, state: &State) -> io::Result<()> {
         let (head, json) = encode(state)?;
         let temporary = self.temporary();

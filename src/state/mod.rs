@@ -194,6 +194,9 @@ pub enum LoadError {
 }
 
 /// Reads the state at `path`; needs no lock, since the file is only ever replaced as a whole.
+///
+/// # Errors
+/// Fails if there is none, if it cannot be read, or if it was damaged or written by a newer version.
 pub fn load(path: &Path) -> Result<State, LoadError> {
     match file::read(path) {
         Ok(bytes) => decode(&bytes),

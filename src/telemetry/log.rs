@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -15,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, fmt as subscriber};
 
+use crate::clock::Clock;
 use crate::config::{Log, LogFormat};
 
 /// Starts logging to standard error, for the whole process.
@@ -103,7 +103,7 @@ where
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let level = event.metadata().level().as_str().to_ascii_lowercase();
-        write!(line, "ts={} level={level}", humantime::format_rfc3339_millis(SystemTime::now()))?;
+        write!(line, "ts={} level={level}", humantime::format_rfc3339_millis(Clock::default().now()))?;
         let mut fields = Fields { line, result: Ok(()) };
         event.record(&mut fields);
         fields.result?;

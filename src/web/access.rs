@@ -32,7 +32,7 @@ const OPEN: [&str; 2] = ["/-/healthy", "/-/ready"];
 pub struct Protection {
     /// What connections begin with.
     pub tls: Option<SslContext>,
-    /// Whether a certificate that a client presented has been verified.
+    /// True if a certificate that a client presented has been verified.
     pub verifies_clients: bool,
     config: WebConfig,
     rate: Option<Mutex<Bucket>>,
@@ -119,14 +119,17 @@ struct Seen {
 }
 
 impl AccessControl {
-    /// Reads the web configuration, if there is one; fails with everything that is wrong with it.
+    /// Reads the web configuration, if there is one.
+    ///
+    /// # Errors
+    /// Fails with everything that is wrong with it.
     pub fn open(file: Option<PathBuf>) -> Result<Self, Vec<String>> {
         let verifier = file.as_ref().map(|_| Verifier::new()).transpose();
         let verifier = verifier.map_err(|e| vec![format!("passwords cannot be verified: {e}")])?;
         let (current, seen, problem) = (ArcSwap::default(), Mutex::default(), ArcSwapOption::default());
-        let gate = Self { file, current, verifier, reload: Notify::default(), seen, problem };
-        gate.read(|_| Vec::new())?;
-        Ok(gate)
+        let access = Self { file, current, verifier, reload: Notify::default(), seen, problem };
+        access.read(|_| Vec::new())?;
+        Ok(access)
     }
 
     /// The protection for a connection or a request that comes now.
@@ -139,7 +142,10 @@ impl AccessControl {
         self.problem.load_full()
     }
 
-    /// Whether a request may go on, and as whom: true for one of the users. Else the response that it gets.
+    /// Lets a request go on, true for one of the users, or answers it.
+    ///
+    /// # Errors
+    /// Fails with the response for a client that may not go on.
     pub async fn admit<B>(
         &self,
         request: &Request<B>,
@@ -206,9 +212,9 @@ impl AccessControl {
                 () = self.reload.notified() => true,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
-            let gate = self.clone();
+            let access = self.clone();
             // Files can be on a disk that hangs.
-            let reading = tokio::task::spawn_blocking(move || gate.read_if_changed(is_asked));
+            let reading = tokio::task::spawn_blocking(move || access.read_if_changed(is_asked));
             let result = tokio::select! {
                 result = reading => result,
                 _ = stop.wait_for(|stop| *stop) => return,

@@ -81,7 +81,7 @@ impl Verifier {
         Ok(Self { memory: Arc::new(memory), pool: Pool::start()?, next_refusal: Mutex::new(Instant::now()) })
     }
 
-    /// Whether the value of a header `Authorization` is that of one of `users`.
+    /// Checks whether the value of a header `Authorization` is that of one of `users`.
     pub async fn verify(
         &self,
         users: &BTreeMap<String, Secret>,
@@ -157,7 +157,7 @@ impl Memory {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this password is known to be right or wrong.
+    /// Whether this password is right, if that is known.
     fn verdict(&self, user: &str, tag: &[u8]) -> Option<bool> {
         let seen = self.seen();
         if seen.right.get(user).is_some_and(|right| openssl::memcmp::eq(right, tag)) {

@@ -51,7 +51,7 @@ impl hyper::body::Body for Body {
         if self.parts.is_empty() {
             return Poll::Ready(None);
         }
-        // It is asked for more whenever the client took some: one that takes nothing at all is not noticed here.
+        // hyper polls only after a write: a client that takes nothing at all is not noticed here.
         if Instant::now() > self.deadline {
             return Poll::Ready(Some(Err(std::io::ErrorKind::TimedOut.into())));
         }

@@ -110,12 +110,13 @@ impl ConnectionSlots {
     }
 
     /// Takes a place for a connection from `address`, if need be that of another one. Only one task may call this.
+    #[expect(clippy::expect_used, reason = "the semaphore is never closed")]
     pub async fn take(self: &Arc<Self>, address: IpAddr) -> ConnectionSlot {
         let permit = match self.free.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
                 self.evict();
-                // The one that was told to go is on its way. The semaphore is never closed.
+                // The one that was told to go is on its way.
                 self.free.clone().acquire_owned().await.expect("an open semaphore")
             }
         };

@@ -31,6 +31,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext};
 use openssl::x509::X509VerifyResult;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -56,8 +57,25 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Client {
     /// Its address.
     pub address: SocketAddr,
-    /// Whether it presented a certificate that was verified.
+    /// True if it presented a certificate that was verified.
     pub is_certified: bool,
+}
+
+/// What a client did wrong, for the debug level.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error("{0}")]
+    Socket(#[from] io::Error),
+    #[error("{0}")]
+    Library(#[from] ErrorStack),
+    #[error("TLS: {0}")]
+    Tls(openssl::ssl::Error),
+    #[error("TLS was not agreed on in time")]
+    Late,
+    #[error("stopped")]
+    Stopped,
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
 }
 
 /// Serves until `stop` changes, then lets responses under way finish.
@@ -90,7 +108,7 @@ pub async fn run(listeners: Vec<TcpListener>, site: Arc<AppState>, mut stop: wat
         let stop = stop.clone();
         let task = tokio::spawn(async move {
             if let Err(error) = connection.serve(stream, address, stop).await {
-                tracing::debug!(client = %address, error, "a client's connection ended badly");
+                tracing::debug!(client = %address, %error, "a client's connection ended badly");
             }
         });
         places.runs(id, task.abort_handle());
@@ -118,10 +136,15 @@ struct Connection {
 
 impl Connection {
     /// Serves a connection from TLS, if that is on, to its end; fails with what the client did wrong.
-    async fn serve(self, stream: TcpStream, address: SocketAddr, stop: watch::Receiver<bool>) -> Result<(), String> {
-        let protection = self.site.gate.current();
+    async fn serve(
+        self,
+        stream: TcpStream,
+        address: SocketAddr,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), ConnectionError> {
+        let protection = self.site.access.current();
         // Without it a small response would wait for the one before to be acknowledged.
-        stream.set_nodelay(true).map_err(|e| e.to_string())?;
+        stream.set_nodelay(true)?;
         let Some(context) = &protection.tls else {
             return self.exchange(stream, Client { address, is_certified: false }, protection).await;
         };
@@ -134,7 +157,7 @@ impl Connection {
     }
 
     /// Answers requests until the client has no more.
-    async fn exchange<S>(self, stream: S, client: Client, protection: Arc<Protection>) -> Result<(), String>
+    async fn exchange<S>(self, stream: S, client: Client, protection: Arc<Protection>) -> Result<(), ConnectionError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -144,7 +167,7 @@ impl Connection {
             let (site, begun) = (site.clone(), protection.clone());
             status.answering();
             async move {
-                let protection = site.gate.current();
+                let protection = site.access.current();
                 let mut response = site.respond(&request, client, &protection).await;
                 // A client is held to the TLS of today, not to that of the day it connected.
                 if !Arc::ptr_eq(&begun, &protection) {
@@ -157,7 +180,7 @@ impl Connection {
         // Time is kept by `TimeoutStream`, which tells a client that waits from one that is slow.
         http.header_read_timeout(None).max_buf_size(MAX_HEAD);
         let stream = TokioIo::new(TimeoutStream::new(stream, first, place.status.clone()));
-        watcher.watch(http.serve_connection(stream, service)).await.map_err(|e| e.to_string())
+        Ok(watcher.watch(http.serve_connection(stream, service)).await?)
     }
 }
 
@@ -166,17 +189,17 @@ async fn handshake(
     stream: TcpStream,
     limit: Duration,
     mut stop: watch::Receiver<bool>,
-) -> Result<SslStream<TcpStream>, String> {
-    let ssl = Ssl::new(context).map_err(|e| e.to_string())?;
-    let mut stream = SslStream::new(ssl, stream).map_err(|e| e.to_string())?;
+) -> Result<SslStream<TcpStream>, ConnectionError> {
+    let ssl = Ssl::new(context)?;
+    let mut stream = SslStream::new(ssl, stream)?;
     let accepted = Pin::new(&mut stream).accept();
     let failure = tokio::select! {
         result = accepted => match result {
             Ok(()) => return Ok(stream),
-            Err(e) => format!("TLS: {e}"),
+            Err(e) => ConnectionError::Tls(e),
         },
-        () = tokio::time::sleep(limit) => return Err("TLS was not agreed on in time".to_owned()),
-        _ = stop.wait_for(|stop| *stop) => return Err("stopped".to_owned()),
+        () = tokio::time::sleep(limit) => return Err(ConnectionError::Late),
+        _ = stop.wait_for(|stop| *stop) => return Err(ConnectionError::Stopped),
     };
     // With what the client has sent meanwhile unread, the system would cut the connection, and the client would not
     // learn why, such as for want of a certificate.

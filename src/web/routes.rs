@@ -33,17 +33,18 @@ pub struct AppState {
     pub user: String,
     /// Settings for people: key, value without secrets, origin.
     pub settings: Vec<(String, String, String)>,
-    /// Whether the status page shows everything to everyone.
+    /// True if the status page shows everything to everyone.
     pub show_details: bool,
     /// Who may come in.
-    pub gate: Arc<AccessControl>,
+    pub access: Arc<AccessControl>,
 }
 
 impl AppState {
-    /// Answers a request; nothing in here waits for the database or a lock.
+    /// Answers a request, without the database; locks are held only for moments: while pages are swapped, and to count
+    /// requests against a limit.
     pub async fn respond<B>(&self, request: &Request<B>, client: Client, protection: &Protection) -> Response<Body> {
         let mut response = if host::is_named(request) {
-            match self.gate.admit(request, protection, client.address.ip()).await {
+            match self.access.admit(request, protection, client.address.ip()).await {
                 Ok(is_user) => self.answer(request, is_user || client.is_certified).await,
                 Err(refusal) => refusal,
             }
@@ -134,7 +135,7 @@ impl AppState {
             settings: &self.settings,
             telemetry_path: &self.telemetry_path,
             user: &self.user,
-            web_config: self.gate.problem(),
+            web_config: self.access.problem(),
             // Whoever is on this machine is nobody in particular: a proxy there makes everyone look like that.
             details: self.show_details || is_known,
         };

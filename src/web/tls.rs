@@ -11,10 +11,39 @@ use openssl::x509::{GeneralNameRef, X509, X509Ref};
 use super::config::{ClientAuth, Pem, Tls};
 use crate::tls_error::reasons;
 
+/// What of `tls_server_config` cannot be used: the key, the file, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidTls {
+    /// OpenSSL refuses it.
+    #[error("{key}{}{}", if key.is_empty() { "" } else { ": " }, reasons(.errors).unwrap_or_else(|| "cannot be used".to_owned()))]
+    Refused {
+        /// The key, with its file.
+        key: String,
+        /// What OpenSSL says.
+        errors: ErrorStack,
+    },
+    /// It is not what the key asks for.
+    #[error("{0}: {1}")]
+    Wrong(String, &'static str),
+    /// A file cannot be read.
+    #[error("{key}: cannot read {path}: {error}")]
+    Unreadable {
+        /// The key.
+        key: &'static str,
+        /// The file.
+        path: String,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// No such cipher suite.
+    #[error("cipher_suites: \"{0}\" is not supported")]
+    Cipher(String),
+}
+
 /// Reads the files and makes a context for connections. Errors name the key and the file.
-pub fn context(tls: &Tls) -> Result<SslContext, String> {
-    let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).map_err(|e| failed("", &e))?;
-    let set = |key: &'static str| move |e: ErrorStack| failed(key, &e);
+pub fn context(tls: &Tls) -> Result<SslContext, InvalidTls> {
+    let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).map_err(|e| failed("", e))?;
+    let set = |key: &'static str| move |e: ErrorStack| failed(key, e);
     builder.set_min_proto_version(Some(tls.min_version)).map_err(set("min_version"))?;
     builder.set_max_proto_version(Some(tls.max_version)).map_err(set("max_version"))?;
     if tls.prefer_server_cipher_suites {
@@ -33,25 +62,25 @@ pub fn context(tls: &Tls) -> Result<SslContext, String> {
     Ok(builder.build().into_context())
 }
 
-fn certificate(builder: &mut SslAcceptorBuilder, tls: &Tls) -> Result<(), String> {
+fn certificate(builder: &mut SslAcceptorBuilder, tls: &Tls) -> Result<(), InvalidTls> {
     let (name, pem) = tls.certificate.read()?;
-    let chain = X509::stack_from_pem(&pem).map_err(|e| failed(&name, &e))?;
+    let chain = X509::stack_from_pem(&pem).map_err(|e| failed(&name, e))?;
     let Some((own, chain)) = chain.split_first() else {
-        return Err(format!("{name}: holds no certificate in PEM"));
+        return Err(InvalidTls::Wrong(name, "holds no certificate in PEM"));
     };
-    builder.set_certificate(own).map_err(|e| failed(&name, &e))?;
+    builder.set_certificate(own).map_err(|e| failed(&name, e))?;
     for certificate in chain {
-        builder.add_extra_chain_cert(certificate.clone()).map_err(|e| failed(&name, &e))?;
+        builder.add_extra_chain_cert(certificate.clone()).map_err(|e| failed(&name, e))?;
     }
     let (name, pem) = tls.key.read()?;
     // With a callback, a key that has a password is an error instead of a question at the terminal.
     let key = PKey::private_key_from_pem_callback(&pem, |_| Ok(0))
-        .map_err(|_| format!("{name}: holds no private key in PEM without a password"))?;
+        .map_err(|_| InvalidTls::Wrong(name.clone(), "holds no private key in PEM without a password"))?;
     let fits = builder.set_private_key(&key).and_then(|()| builder.check_private_key());
-    fits.map_err(|_| format!("{name}: is not the key of the certificate"))
+    fits.map_err(|_| InvalidTls::Wrong(name, "is not the key of the certificate"))
 }
 
-fn clients(builder: &mut SslAcceptorBuilder, tls: &Tls) -> Result<(), String> {
+fn clients(builder: &mut SslAcceptorBuilder, tls: &Tls) -> Result<(), InvalidTls> {
     let (mode, verifies) = match tls.client_auth {
         ClientAuth::No => return Ok(()),
         ClientAuth::Request => (SslVerifyMode::PEER, false),
@@ -60,19 +89,19 @@ fn clients(builder: &mut SslAcceptorBuilder, tls: &Tls) -> Result<(), String> {
         ClientAuth::RequireAndVerify => (SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT, true),
     };
     // Sessions are resumed only within this context: one made anew has other keys for tickets.
-    builder.set_session_id_context(b"rsolv-exporter").map_err(|e| failed("client_auth_type", &e))?;
+    builder.set_session_id_context(b"rsolv-exporter").map_err(|e| failed("client_auth_type", e))?;
     if let Some(pem) = &tls.client_ca {
         let (name, pem) = pem.read()?;
-        let authorities = X509::stack_from_pem(&pem).map_err(|e| failed(&name, &e))?;
+        let authorities = X509::stack_from_pem(&pem).map_err(|e| failed(&name, e))?;
         if authorities.is_empty() {
-            return Err(format!("{name}: holds no certificate in PEM"));
+            return Err(InvalidTls::Wrong(name, "holds no certificate in PEM"));
         }
-        let mut store = X509StoreBuilder::new().map_err(|e| failed(&name, &e))?;
+        let mut store = X509StoreBuilder::new().map_err(|e| failed(&name, e))?;
         for authority in authorities {
-            builder.add_client_ca(&authority).map_err(|e| failed(&name, &e))?;
-            store.add_cert(authority).map_err(|e| failed(&name, &e))?;
+            builder.add_client_ca(&authority).map_err(|e| failed(&name, e))?;
+            store.add_cert(authority).map_err(|e| failed(&name, e))?;
         }
-        builder.set_verify_cert_store(store.build()).map_err(|e| failed(&name, &e))?;
+        builder.set_verify_cert_store(store.build()).map_err(|e| failed(&name, e))?;
     }
     let allowed = tls.client_allowed_sans.clone();
     builder.set_verify_callback(mode, move |good, store| {
@@ -83,13 +112,13 @@ fn clients(builder: &mut SslAcceptorBuilder, tls: &Tls) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a certificate is for one of these names, addresses or URIs.
+/// True if a certificate is for one of these names, addresses or URIs.
 fn is_for(certificate: &X509Ref, allowed: &[String]) -> bool {
     let names = certificate.subject_alt_names();
     names.iter().flatten().any(|name| allowed.iter().any(|allowed| is_same(name, allowed)))
 }
 
-/// Whether a name in a certificate is the one that is allowed. What that looks like says of which kind it is: an authority
+/// True if a name in a certificate is the one that is allowed. What that looks like says of which kind it is: an authority
 /// that lets people choose their e-mail address does not let them choose a host's name.
 fn is_same(name: &GeneralNameRef, allowed: &str) -> bool {
     if let Ok(address) = allowed.parse::<IpAddr>() {
@@ -109,9 +138,9 @@ fn is_same(name: &GeneralNameRef, allowed: &str) -> bool {
 }
 
 /// Restricts the cipher suites to these, named as the standards and Go do.
-fn ciphers(builder: &mut SslAcceptorBuilder, names: &[String]) -> Result<(), String> {
+fn ciphers(builder: &mut SslAcceptorBuilder, names: &[String]) -> Result<(), InvalidTls> {
     let (new, old): (Vec<_>, Vec<_>) = names.iter().partition(|name| !name.contains("_WITH_"));
-    let wrong = |name: &str| format!("cipher_suites: \"{name}\" is not supported");
+    let wrong = |name: &str| InvalidTls::Cipher(name.to_owned());
     if !new.is_empty() {
         let list: Vec<&str> = new.iter().map(|name| name.as_str()).collect();
         builder.set_ciphersuites(&list.join(":")).map_err(|_| wrong(&list.join("\", \"")))?;
@@ -131,22 +160,21 @@ fn ciphers(builder: &mut SslAcceptorBuilder, names: &[String]) -> Result<(), Str
 
 impl Pem {
     /// What errors call it, and the text.
-    fn read(&self) -> Result<(String, Vec<u8>), String> {
+    fn read(&self) -> Result<(String, Vec<u8>), InvalidTls> {
         match self {
             Self::Inline(key, text) => Ok(((*key).to_owned(), text.0.clone().into_bytes())),
             Self::File(key, path) => {
                 let name = format!("{key} {}", path.display());
-                let text = std::fs::read(path).map_err(|e| format!("{key}: cannot read {}: {e}", path.display()))?;
+                let unreadable = |error| InvalidTls::Unreadable { key, path: path.display().to_string(), error };
+                let text = std::fs::read(path).map_err(unreadable)?;
                 Ok((name, text))
             }
         }
     }
 }
 
-/// The key and the library's reason.
-fn failed(key: &str, error: &ErrorStack) -> String {
-    let reasons = reasons(error).unwrap_or_else(|| "cannot be used".to_owned());
-    if key.is_empty() { reasons } else { format!("{key}: {reasons}") }
+fn failed(key: &str, errors: ErrorStack) -> InvalidTls {
+    InvalidTls::Refused { key: key.to_owned(), errors }
 }
 
 #[cfg(test)]

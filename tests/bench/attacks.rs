@@ -3,6 +3,14 @@
 //! Everything is on 127.0.0.0/8 and stops by itself. The attackers share the processors with what they attack, so the
 //! first line, without an attack, says what the machine does.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a measurement that cannot go on ends"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

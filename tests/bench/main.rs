@@ -3,6 +3,14 @@
 //! Everyone gets the same rows, runs are interleaved, and what is printed are medians and ratios. Timings are of the
 //! machine and its mood; the ratios and the counts (buffers, bytes) say more.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a measurement that cannot go on ends"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

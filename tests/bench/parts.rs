@@ -2,6 +2,14 @@
 //!
 //! `make bench` runs it; `cargo bench --bench parts -- ledger` runs some. Allocations say more than times.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a measurement that cannot go on ends"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -3,6 +3,14 @@
 //! `make bench` runs it. Everything is on 127.0.0.1, and each run lasts a few seconds. The load generator shares the
 //! processors with what it measures, so the comparison says more than the numbers.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a measurement that cannot go on ends"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

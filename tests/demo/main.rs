@@ -5,6 +5,14 @@
 //! [`repository`], drawn from a seeded [`random`] sequence. [`guide`] says what
 //! to look at, [`progress`] what is going on.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a demo that cannot go on ends"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

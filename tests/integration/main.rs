@@ -2,6 +2,14 @@
 //!
 //! Each needs PostgreSQL and some Prometheus; `tests/setup.sh` installs both.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
+
 #[path = "../support/allocations.rs"]
 mod allocations;
 #[path = "../demo/application.rs"]

@@ -8,31 +8,33 @@
 mod cursor;
 mod estimate;
 mod family;
+mod last_finished;
 mod progress;
+mod series_history;
 mod target;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, Command};
 
 use super::arguments::duration;
-use super::reconcile::{self, Ledgers};
+use super::reconcile::Ledgers;
 use super::{CommandError, Invocation, Subcommand, block_on, output};
+use crate::clock::Clock;
 use crate::config::Settings;
-use crate::exposition::{Encoder as _, Format, text};
-use crate::ledger::{Labels, Ledger};
-use crate::postgres::{Failure, Row, Session, definition};
-use crate::query::timeline::{Piece, Timeline};
-use crate::source::{Metric, Source, is_label_name, kind};
-use crate::sql::Columns;
+use crate::exposition::Format;
+use crate::ledger::Ledger;
+use crate::postgres::{Failure, definition};
+use crate::query::timeline::Timeline;
+use crate::source::{Source, is_label_name, kind};
 use crate::sql::history::{self, Layout, layouts};
-use cursor::{Cursor, step};
-use estimate::{Estimate, Lives, size};
-use family::{Family, Gone, Totals, beginning};
+use estimate::{Estimate, size};
+use last_finished::LastFinished;
 use progress::Progress;
+use series_history::HistoryReader;
 use target::Days;
 
 /// The command.
@@ -108,9 +110,7 @@ Example:
 fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
     let (settings, sources) = invocation.prepare()?;
     let options = Options::new(invocation);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let timeline = check(&options, &sources, now).map_err(CommandError::invalid_question)?;
+    let timeline = check(&options, &sources, Clock::default().milliseconds())?;
     block_on(async {
         let ledgers = Ledgers::load(&settings, &sources);
         let mut out = output::stdout();
@@ -184,7 +184,7 @@ impl From<BackfillError> for CommandError {
 }
 
 /// What `options` mean at `now` (milliseconds since the epoch), for these sources.
-fn check(options: &Options, sources: &[Source], now: i64) -> Result<Timeline, String> {
+fn check(options: &Options, sources: &[Source], now: i64) -> Result<Timeline, CommandError> {
     for (name, _) in &options.labels {
         let taken = sources.iter().any(|source| source.labels.iter().chain(&source.by).any(|label| label == name));
         if !is_label_name(name)
@@ -192,12 +192,13 @@ fn check(options: &Options, sources: &[Source], now: i64) -> Result<Timeline, St
             || name == "le"
             || options.labels.iter().filter(|(other, _)| other == name).count() > 1
         {
-            return Err(format!(
-                "--label {name}: is no label name, is given twice, or is a label of the metrics already"
-            ));
+            let problem =
+                format!("--label {name}: is no label name, is given twice, or is a label of the metrics already");
+            return Err(CommandError::invalid_question(problem));
         }
     }
-    Timeline::new(&options.from, &options.to, options.step, options.output_dir.is_some(), now)
+    let timeline = Timeline::new(&options.from, &options.to, options.step, options.output_dir.is_some(), now);
+    timeline.map_err(CommandError::invalid_question)
 }
 
 /// Writes the history of all sources, from one snapshot of the database; says on standard error how much that will be.
@@ -226,7 +227,7 @@ async fn write(
         let columns = session.describe(source).await?;
         definition::examine(&session, source, &columns).await?.refusal()?;
         let ledger = ledgers.of(&session, source).await?;
-        let reader = Reader { session: &session, source, columns: &columns, timeline, ledger };
+        let reader = HistoryReader { session: &session, source, columns: &columns, timeline, ledger };
         for layout in layouts.iter().filter(|layout| std::ptr::eq(layout.source, source)) {
             progress.show(0.0, &format!("{}: PostgreSQL sorts", source.name));
             let history = reader.history(layout, histories.len()).await?;
@@ -235,7 +236,7 @@ async fn write(
         }
         for metric in source.metrics.iter().filter(|metric| metric.kind.history() == kind::History::LastFinished) {
             let cursor = reader.declare("newest", newest.len(), &history::newest(source, &columns, timeline)).await?;
-            newest.push(Newest { metric, cursor, gone: ledger.and_then(Ledger::newest), at: None });
+            newest.push(LastFinished { metric, cursor, gone: ledger.and_then(Ledger::newest), at: None });
         }
     }
     progress.clear();
@@ -278,174 +279,4 @@ async fn write(
         );
     }
     Ok(())
-}
-
-/// What happened to the series of a layout, with the totals up to the current piece.
-struct History<'a> {
-    layout: &'a Layout<'a>,
-    cursor: Cursor,
-    totals: Totals,
-}
-
-impl History<'_> {
-    /// Writes the metrics for a piece; if it is `skipped`, only takes what happened in it to the totals.
-    async fn write(
-        &mut self,
-        session: &Session,
-        (timeline, piece): (&Timeline, &Piece),
-        extra: &[(String, String)],
-        skipped: bool,
-        out: &mut dyn Write,
-    ) -> Result<(), BackfillError> {
-        let (mut totals, mut rows) = (Totals::new(), 0);
-        let metrics = if skipped { &self.layout.metrics[..1] } else { &self.layout.metrics };
-        let mut sink = |text: &str| out.write_all(text.as_bytes()).map_err(BackfillError::from);
-        for metric in metrics {
-            let mut family = Family::new((self.layout, metric), (timeline, piece), &self.totals, extra);
-            let each = |row: &Row| match step(row, self.labels(), Some(piece))? {
-                Some(step) => family.row(&step, &mut sink).map(|()| true),
-                None => Ok(false),
-            };
-            rows = self.cursor.read(session, each).await?;
-            totals = family.end(&mut sink)?;
-        }
-        self.cursor.advance(rows);
-        self.totals = totals;
-        Ok(())
-    }
-
-    /// How many labels a series has.
-    fn labels(&self) -> usize {
-        self.layout.source.labels.len() + self.layout.by.len()
-    }
-}
-
-/// When the newest execution was, over time.
-struct Newest<'a> {
-    metric: &'a Metric,
-    cursor: Cursor,
-    /// When the newest execution was that is gone, as the ledger knows.
-    gone: Option<f64>,
-    /// When the newest execution was before the current piece.
-    at: Option<f64>,
-}
-
-impl Newest<'_> {
-    /// Writes the gauge for a piece.
-    async fn write(
-        &mut self,
-        session: &Session,
-        (timeline, piece): (&Timeline, &Piece),
-        extra: &[(String, String)],
-        out: &mut dyn Write,
-    ) -> Result<(), BackfillError> {
-        let Self { metric, cursor, gone, at } = self;
-        let mut encoder = text::Encoder::new(Format::OpenMetrics, false, 0);
-        encoder.family(&metric.name, metric.kind.type_name(), metric.unit.as_deref(), &metric.help);
-        let labels: Vec<_> = extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let mut next = piece.first;
-        let mut until = |point: i64, newest: Option<f64>| -> std::io::Result<()> {
-            while next < point.min(piece.last + 1) {
-                let time = timeline.time(next);
-                encoder.at(time);
-                let gone = gone.filter(|&at| at * 1000.0 <= time as f64);
-                newest.into_iter().chain(gone).reduce(f64::max).iter().for_each(|&at| encoder.gauge(&labels, at));
-                let last = timeline.last();
-                next += if next < last { timeline.stride().min(last - next) } else { 1 };
-                if encoder.len() > 1 << 16 {
-                    out.write_all(encoder.take().as_bytes())?;
-                }
-            }
-            next = next.min(point.max(piece.first));
-            Ok(())
-        };
-        let read = cursor
-            .read(session, |row| {
-                let (point, time, number): (i64, f64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                if number > piece.number {
-                    return Ok(false);
-                }
-                until(point, *at)?;
-                *at = at.iter().copied().chain([time]).reduce(f64::max);
-                Ok::<_, BackfillError>(true)
-            })
-            .await?;
-        until(piece.last + 1, *at)?;
-        out.write_all(encoder.take().as_bytes())?;
-        cursor.advance(read);
-        Ok(())
-    }
-}
-
-/// What it takes to read one source.
-struct Reader<'a> {
-    session: &'a Session,
-    source: &'a Source,
-    columns: &'a Columns,
-    timeline: &'a Timeline,
-    ledger: Option<&'a Ledger>,
-}
-
-impl Reader<'_> {
-    async fn declare(&self, kind: &str, number: usize, statement: &str) -> Result<Cursor, Failure> {
-        Cursor::declare(self.session, self.source, format!("{kind}_{number}"), statement).await
-    }
-
-    /// Has PostgreSQL read and sort the history of a layout.
-    async fn history<'b>(&self, layout: &'b Layout<'b>, number: usize) -> Result<History<'b>, Failure> {
-        let totals = beginning(layout, self.gone(layout).await?);
-        let statement = layout.steps(self.columns, reconcile::sets(self.ledger), self.timeline);
-        Ok(History { layout, cursor: self.declare("history", number, &statement).await?, totals })
-    }
-
-    /// From when on each series is there, and how often it changes.
-    async fn lives(&self, history: &History<'_>) -> Result<Lives, Failure> {
-        let mut lives: Lives = history.totals.keys().map(|labels| (labels.clone(), (0, 0))).collect();
-        let each = |row: &Row| {
-            let step = step(row, history.labels(), None)?;
-            if let Some(step) = step {
-                lives.entry(step.labels).or_insert((step.point, 0)).1 += 1;
-            }
-            Ok::<_, Failure>(true)
-        };
-        history.cursor.read(self.session, each).await?;
-        Ok(lives)
-    }
-
-    /// What the ledger has counted and the table does not show any more.
-    async fn gone(&self, layout: &Layout<'_>) -> Result<Gone, Failure> {
-        let Some(ledger) = self.ledger else { return Ok(Gone::new()) };
-        let by: Vec<usize> = layout.by.iter().filter_map(|l| self.source.by.iter().position(|own| own == l)).collect();
-        let mut gone = Gone::new();
-        let mut add = |labels: Labels, counts: Vec<i64>, sums: Vec<f64>| {
-            let entry = gone.entry(labels).or_default();
-            entry.counts.resize(counts.len(), 0);
-            entry.sums.resize(sums.len(), 0.0);
-            entry.counts.iter_mut().zip(counts).for_each(|(total, more)| *total += more);
-            entry.sums.iter_mut().zip(sums).for_each(|(total, more)| *total += more);
-        };
-        for (set, totals) in ledger.sets() {
-            for (values, cell) in &totals.cells {
-                let labels = set.iter().chain(by.iter().map(|&i| &values[i])).cloned().collect();
-                let counts = layout.counts.iter().map(|&i| i64::try_from(cell.counts[i]).unwrap_or(i64::MAX));
-                add(labels, counts.collect(), layout.sums.iter().map(|&i| cell.sums[i].to_f64()).collect());
-            }
-        }
-        let statement = layout.totals(self.columns, reconcile::sets(Some(ledger)), &reconcile::counted(ledger));
-        let cursor = self.declare("gone", 0, &statement).await?;
-        let at = layout.source.labels.len() + layout.by.len();
-        let each = |row: &Row| {
-            let mut cells = row.cells();
-            let (labels, counts, sums): (_, Vec<i64>, Vec<f64>) = (cells.texts(at)?, cells.take()?, cells.take()?);
-            add(labels, counts.iter().map(|n| -n).collect(), sums.iter().map(|sum| -sum).collect());
-            Ok::<_, Failure>(true)
-        };
-        cursor.read(self.session, each).await?;
-        cursor.close(self.session).await?;
-        // What is left of sums after that is rounding.
-        gone.retain(|_, happened| {
-            happened.counts.iter().any(|&n| n != 0) || happened.sums.iter().any(|s| s.abs() > 1e-6)
-        });
-        Ok(gone)
-    }
 }

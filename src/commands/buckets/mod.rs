@@ -10,7 +10,7 @@ use clap::Command;
 
 pub use distribution::{Distribution, QUANTILES};
 
-use super::backward_scan::{OLDER, State, Walk};
+use super::backward_scan::{BackwardScan, OLDER, ScanState};
 use super::text_table::{Column, WIDTH, table};
 use super::{CommandError, Invocation, Subcommand, arguments, block_on, output, selector};
 use crate::config::Settings;
@@ -89,17 +89,17 @@ async fn suggest<'a>(
     let view = view_of(question, None);
     let limit = settings.target.timeouts().statement;
     let oldest = Some(clock - since.as_secs_f64());
-    let mut walk = Walk::new(&session, question.source, &columns, view, oldest, limit);
+    let mut scan = BackwardScan::new(&session, question.source, &columns, view, oldest, limit);
     let mut conditions = behind(question);
-    conditions.extend(walk.recent());
+    conditions.extend(scan.recent());
     let found = format!(
         "  SELECT {}::float8 AS value, count(*) AS times\n  FROM seen\n  WHERE {}\n  GROUP BY 1",
         row_value(question).unwrap_or_else(|| "1".to_owned()),
         conditions.join("\n    AND ")
     );
     let mut values = Distribution::default();
-    while walk.state == State::Going {
-        for row in &walk.next(&found, "found.value").await? {
+    while scan.state == ScanState::Going {
+        for row in &scan.next(&found, "found.value").await? {
             let mut found = row.cells();
             if let Some(value) = found.take::<Option<f64>>()? {
                 values.add(value, found.take::<i64>()?.unsigned_abs());
@@ -107,9 +107,9 @@ async fn suggest<'a>(
         }
     }
     session.end().await?;
-    let mut notes: Vec<String> = walk.gave_up().into_iter().collect();
-    if walk.state == State::Older {
-        notes.push(format!("read back to {}: {OLDER} rows in a row are older", walk.lowest()));
+    let mut notes: Vec<String> = scan.gave_up().into_iter().collect();
+    if scan.state == ScanState::Older {
+        notes.push(format!("read back to {}: {OLDER} rows in a row are older", scan.lowest()));
     }
     let today = question.metric.kind.bounds().to_vec();
     let (integer, largest) = question.value().map_or((false, f64::MAX), |value| (value.integer, value.max));

@@ -9,7 +9,6 @@ mod sample;
 mod state;
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command};
@@ -96,11 +95,12 @@ async fn check(settings: &Settings, sources: &[Source]) -> Report {
 }
 
 async fn server(report: &mut Report, session: &Session) -> Result<(), Failure> {
-    let before = now();
-    let Opening { position, clock, .. } = session.begin().await?;
-    let after = now();
+    let clock = crate::clock::Clock::default();
+    let before = clock.seconds();
+    let Opening { position, clock: server_clock, .. } = session.begin().await?;
+    let after = clock.seconds();
     let difference =
-        Clock { ahead_seconds: clock - (before + after) / 2.0, uncertainty_seconds: (after - before) / 2.0 };
+        Clock { ahead_seconds: server_clock - (before + after) / 2.0, uncertainty_seconds: (after - before) / 2.0 };
     report.clock = Some(difference);
     report.standby = position.standby;
     if difference.ahead_seconds.abs() > CLOCKS + difference.uncertainty_seconds {
@@ -110,7 +110,8 @@ async fn server(report: &mut Report, session: &Session) -> Result<(), Failure> {
             difference.ahead_seconds
         ));
     }
-    let row = session.one("SELECT current_setting('server_version'), current_setting('is_superuser') = 'on'").await?;
+    let row =
+        session.query_one("SELECT current_setting('server_version'), current_setting('is_superuser') = 'on'").await?;
     report.server = row.get(0).unwrap_or_default();
     if row.get(1).unwrap_or(false) {
         report.warnings.push("the role is a superuser: make one that can only read, see deploy/postgres/".to_owned());
@@ -138,7 +139,7 @@ async fn try_source(
     line: &mut Line,
 ) -> Result<Vec<String>, Failure> {
     session.begin().await?;
-    let role = session.one("SELECT quote_ident(current_user), current_setting('is_superuser') = 'on'").await?;
+    let role = session.query_one("SELECT quote_ident(current_user), current_setting('is_superuser') = 'on'").await?;
     let user: String = role.get(0)?;
     let found = privileges::privileges(session, source, &user).await?;
     session.batch("SAVEPOINT described").await?;
@@ -181,7 +182,7 @@ async fn try_source(
         "SELECT min(id)::int8 FROM (SELECT id FROM (\n{}\n) AS execution ORDER BY execution.id DESC LIMIT {SAMPLE}) AS newest",
         source.sql
     );
-    let lowest: Option<i64> = session.one(&newest).await?.get(0)?;
+    let lowest: Option<i64> = session.query_one(&newest).await?.get(0)?;
     let above = match lowest {
         Some(lowest) => lowest.checked_sub(1),
         None => {
@@ -214,7 +215,7 @@ async fn try_source(
     Ok(Vec::new())
 }
 
-/// Whether ids that start again would be noticed.
+/// Checks whether ids that start again would be noticed.
 async fn sequence(
     report: &mut Report,
     session: &Session,
@@ -242,7 +243,7 @@ async fn sequence(
          AND n.nspname = coalesce(parts[cardinality(parts) - 1], 'public')",
         sql::literal(sequence)
     );
-    let row = session.one(&statement).await?;
+    let row = session.query_one(&statement).await?;
     let (is_sequence, is_own, may_read): (Option<bool>, Option<bool>, Option<bool>) =
         (row.get(0)?, row.get(1)?, row.get(2)?);
     let from = findings.sequence.as_ref().map(|own| format!("; the ids come from {own}")).unwrap_or_default();
@@ -279,11 +280,6 @@ fn warn(report: &mut Report, source: &Source, plan: &plan::Plan, sample: &sample
             source.name, sample.rows
         ));
     }
-}
-
-/// Seconds since the epoch by this machine's clock.
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// A failure with what to do about it.

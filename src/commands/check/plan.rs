@@ -32,7 +32,7 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Whether the table is read from one end to the other.
+    /// True if the table is read from one end to the other.
     pub fn is_whole(&self) -> bool {
         self.scan.contains("Seq Scan")
     }

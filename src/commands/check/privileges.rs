@@ -18,7 +18,7 @@ pub struct Privileges {
 /// One table as the catalog has it.
 #[derive(Debug, Default)]
 struct Found {
-    /// Whether any of its columns is read.
+    /// True if any of its columns is read.
     read: bool,
     /// The columns that are read and that the role may not read, in the order of the table.
     denied: Vec<String>,

@@ -32,7 +32,7 @@ pub struct References {
 }
 
 impl References {
-    /// Whether a column of a table is read.
+    /// True if a column of a table is read.
     pub fn reads(&self, table: &Table, column: &str) -> bool {
         let of = |column: &str| self.qualified.contains(&(table.alias.clone(), column.to_owned()));
         of(column) || of("*") || self.bare.contains(column)

@@ -14,13 +14,13 @@ const VALUE: usize = 58;
 /// What was found.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Whether the exporter's numbers would be right: there are no problems.
+    /// True if the exporter's numbers would be right: there are no problems.
     pub good: bool,
     /// Where the database is, without the password.
     pub database: String,
     /// The server's version.
     pub server: String,
-    /// Whether it is a standby.
+    /// True if it is a standby.
     pub standby: bool,
     /// Difference of the clocks, database less exporter.
     pub clock: Option<Clock>,
@@ -46,7 +46,7 @@ pub struct Clock {
 pub struct Line {
     /// Its name.
     pub name: String,
-    /// Whether its statement works.
+    /// True if its statement works.
     pub good: bool,
     /// About how many rows there are, as the planner sees it.
     pub rows_estimated: Option<i64>,

@@ -107,7 +107,7 @@ pub const EVENTS: [&str; 11] = [
 ];
 /// Names of the column that says that a row is finished.
 pub const FLAGS: [&str; 6] = ["done", "finished", "completed", "processed", "is_done", "is_finished"];
-/// Whether a state is not the end, by its name.
+/// True if a state is not the end, by its name.
 #[allow(clippy::ptr_arg, reason = "it is a predicate on lists of strings")]
 pub fn is_open(value: &String) -> bool {
     OPEN.contains(&value.to_lowercase().as_str())

@@ -19,7 +19,7 @@ use format::Format;
 use one::find_everywhere;
 use rejected::Rejected;
 
-use super::backward_scan::{OLDER, State, Walk, time};
+use super::backward_scan::{BackwardScan, OLDER, ScanState, time};
 use super::reconcile::{self, Ledgers};
 use super::text_table::{visible_lines, width};
 use super::{CommandError, Invocation, Subcommand, arguments, block_on, output, selector};
@@ -216,16 +216,17 @@ async fn find(
     let mut view = view_of(question, reconcile::sets(ledger));
     view.raw.clone_from(&others);
     let since = options.since.map(|since| clock - since.as_secs_f64());
-    let mut walk = Walk::new(&session, question.source, &columns, view, since, settings.target.timeouts().statement);
+    let mut scan =
+        BackwardScan::new(&session, question.source, &columns, view, since, settings.target.timeouts().statement);
     // The newest execution, or the oldest, can have any id.
     let by_time = question.metric.kind.combine().order();
-    walk.only(options.id.as_deref());
+    scan.only(options.id.as_deref());
     let mut conditions = behind(question);
     conditions.extend(reconcile::never_counted(question, ledger));
-    conditions.extend(walk.recent());
+    conditions.extend(scan.recent());
     let value = row_value(question).unwrap_or_else(|| "1".to_owned());
     let list: Vec<String> = others.iter().map(|c| format!(", {}", view::raw(c))).collect();
-    while walk.state == State::Going && (by_time.is_some() || listing.rows.len() < options.limit) {
+    while scan.state == ScanState::Going && (by_time.is_some() || listing.rows.len() < options.limit) {
         let limit = if by_time.is_some() { options.limit } else { options.limit - listing.rows.len() };
         let found = format!(
             "  SELECT {}, {} AS at, ({})::text AS value{}, id AS \"(id)\"\n  FROM seen\n  WHERE {}\n  ORDER BY {}\n  LIMIT {limit}",
@@ -237,7 +238,7 @@ async fn find(
             by_time.map_or("id DESC".to_owned(), |order| format!("{value} {order}")),
         );
         let order = by_time.map(|order| format!("found.value::float8 {order}, ")).unwrap_or_default();
-        listing.read(&mut walk, &found, &format!("{order}found.\"(id)\" DESC")).await?;
+        listing.read(&mut scan, &found, &format!("{order}found.\"(id)\" DESC")).await?;
         if let Some(order) = by_time {
             let time = |row: &[Option<String>]| row[VALUE].as_deref().and_then(|time| time.parse::<f64>().ok());
             let ascending = |a: &[_], b: &[_]| time(a).partial_cmp(&time(b)).unwrap_or(Ordering::Equal);
@@ -246,7 +247,7 @@ async fn find(
         }
     }
     if options.id.is_none() {
-        listing.say_how_far(&walk, options.limit, if by_time == Some("ASC") { "oldest" } else { "newest" });
+        listing.say_how_far(&scan, options.limit, if by_time == Some("ASC") { "oldest" } else { "newest" });
     }
     if listing.rows.is_empty() && options.id.is_none() {
         listing.notes.extend(hint::values(&session, question, &columns, reconcile::sets(ledger)).await);
@@ -264,14 +265,14 @@ async fn find(
 
 impl Listing {
     /// Reads the next piece of a search: `found` has the columns of the listing.
-    async fn read(&mut self, walk: &mut Walk<'_>, found: &str, order: &str) -> Result<(), Failure> {
-        for row in &walk.next(found, order).await? {
+    async fn read(&mut self, scan: &mut BackwardScan<'_>, found: &str, order: &str) -> Result<(), Failure> {
+        for row in &scan.next(found, order).await? {
             let mut found = row.cells();
             let Some(id) = found.take::<Option<Lossy>>()? else { continue };
             let mut cells = vec![Some(id.0)];
             for head in &self.columns[1..] {
                 let text = found.take::<Option<Lossy>>()?;
-                cells.push(text.map(|text| head.cell(walk.source(), text.0)));
+                cells.push(text.map(|text| head.cell(scan.source(), text.0)));
             }
             self.rows.push(cells);
         }
@@ -279,14 +280,14 @@ impl Listing {
     }
 
     /// Notes whether there can be more than was found.
-    fn say_how_far(&mut self, walk: &Walk<'_>, limit: usize, first: &str) {
+    fn say_how_far(&mut self, scan: &BackwardScan<'_>, limit: usize, first: &str) {
         if self.rows.len() >= limit {
             self.notes.push(format!("the {first} {}; --limit shows more", self.rows.len()));
             return;
         }
-        self.notes.extend(walk.gave_up());
-        if walk.state == State::Older {
-            let lowest = walk.lowest();
+        self.notes.extend(scan.gave_up());
+        if scan.state == ScanState::Older {
+            let lowest = scan.lowest();
             self.notes.push(format!("read back to {lowest}: {OLDER} rows in a row are older than --since"));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Head, Listing, Options};
 use crate::commands::CommandError;
-use crate::commands::backward_scan::{State, Walk, time};
+use crate::commands::backward_scan::{BackwardScan, ScanState, time};
 use crate::commands::selector::compile;
 use crate::config::Settings;
 use crate::postgres::{Failure, Session};
@@ -76,15 +76,15 @@ impl<'a> Rejected<'a> {
                 ..View::default()
             };
             let limit = settings.target.timeouts().statement;
-            let mut walk = Walk::new(&session, source, &columns, view, since, limit);
-            walk.only(options.id.as_deref());
+            let mut scan = BackwardScan::new(&session, source, &columns, view, since, limit);
+            scan.only(options.id.as_deref());
             let line = |v: &&Value| format!("({}, {}, {})", literal(&v.column), raw(&v.column), reason(v));
             let own = |head: &Head| match labels.iter().find(|label| **label == head.name) {
                 Some(label) => format!(", {}", raw(label)),
                 None => ", NULL".to_owned(),
             };
             let mut part = Listing { columns: listing.columns.clone(), ..Listing::default() };
-            while walk.state == State::Going && part.rows.len() < options.limit {
+            while scan.state == ScanState::Going && part.rows.len() < options.limit {
                 let statement = format!(
                     "  SELECT {}, {} AS at, {}::text AS source, value.*{}, id AS \"(id)\"\n  FROM seen\n  \
                      CROSS JOIN LATERAL (VALUES {}) AS value (\"column\", value, reason)\n  \
@@ -94,13 +94,13 @@ impl<'a> Rejected<'a> {
                     literal(&source.name),
                     listing.columns[FIXED.len()..].iter().map(own).collect::<String>(),
                     values.iter().map(line).collect::<Vec<_>>().join(", "),
-                    walk.recent().map(|recent| format!(" AND {recent}")).unwrap_or_default(),
+                    scan.recent().map(|recent| format!(" AND {recent}")).unwrap_or_default(),
                     options.limit - part.rows.len(),
                 );
-                part.read(&mut walk, &statement, "found.\"(id)\" DESC").await?;
+                part.read(&mut scan, &statement, "found.\"(id)\" DESC").await?;
             }
             if options.id.is_none() {
-                part.say_how_far(&walk, options.limit, "newest");
+                part.say_how_far(&scan, options.limit, "newest");
             }
             let several = found.len() > 1;
             let name = |note: String| if several { format!("{}: {note}", source.name) } else { note };
@@ -118,7 +118,7 @@ impl<'a> Rejected<'a> {
             series::condition(&literal(is), m)
         });
         let all: Vec<String> = std::iter::once("true".to_owned()).chain(conditions).collect();
-        let row = session.one(&format!("SELECT {}", all.join(" AND "))).await?;
+        let row = session.query_one(&format!("SELECT {}", all.join(" AND "))).await?;
         row.get(0)
     }
 

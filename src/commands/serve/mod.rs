@@ -40,11 +40,11 @@ Examples:
 
 fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
     let (settings, sources) = (invocation.settings()?, invocation.sources()?);
-    let gate = AccessControl::open(settings.web.config_file.clone()).map_err(CommandError::invalid_web_config)?;
+    let access = AccessControl::open(settings.web.config_file.clone()).map_err(CommandError::invalid_web_config)?;
     invocation::start_log(&settings);
     block_on(async {
         let stop = stop_signal().map_err(|e| CommandError::failed(format!("cannot wait for signals: {e}")))?;
-        match serve(&settings, sources, gate, stop).await {
+        match serve(&settings, sources, access, stop).await {
             Ok(()) => Ok(ExitCode::SUCCESS),
             // Neither a file of another user nor a low port comes right by trying again.
             Err(e) if e.kind() == ErrorKind::PermissionDenied => {
@@ -55,11 +55,14 @@ fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
     })
 }
 
-/// Polls and serves until `stop` changes. Fails only if it cannot listen.
+/// Polls and serves until `stop` changes.
+///
+/// # Errors
+/// Fails if it cannot listen, cannot take `state.file` for itself, or cannot wait for signals.
 async fn serve(
     settings: &Settings,
     sources: Vec<Source>,
-    gate: AccessControl,
+    access: AccessControl,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let set = settings.shown.iter().filter(|(_, _, origin)| !origin.is_empty());
@@ -84,9 +87,9 @@ async fn serve(
     let published = Arc::new(SnapshotStore::default());
     let metrics = Metrics::new(&sources);
     metrics.serves_web();
-    let gate = Arc::new(gate);
-    let watching = tokio::spawn(gate.clone().watch(metrics.clone(), stop.clone()));
-    let reloading = tokio::spawn(reload_on(hangup, gate.clone(), stop.clone()));
+    let access = Arc::new(access);
+    let watching = tokio::spawn(access.clone().watch(metrics.clone(), stop.clone()));
+    let reloading = tokio::spawn(reload_on(hangup, access.clone(), stop.clone()));
     let site = AppState {
         published: published.clone(),
         metrics: metrics.clone(),
@@ -95,7 +98,7 @@ async fn serve(
         user: settings.target.user().to_owned(),
         settings: settings.shown.clone(),
         show_details: settings.web.show_details,
-        gate,
+        access,
     };
     let mut poller = Poller::new(settings, sources, metrics.clone(), published);
     if let Some(path) = &settings.state_file {
@@ -128,13 +131,13 @@ async fn listeners(web: &Web) -> io::Result<Vec<TcpListener>> {
 }
 
 /// Reads again what can be at each SIGHUP, until `stop` changes.
-async fn reload_on(mut hangup: Signal, gate: Arc<AccessControl>, mut stop: watch::Receiver<bool>) {
+async fn reload_on(mut hangup: Signal, access: Arc<AccessControl>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = hangup.recv() => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        match gate.reload() {
+        match access.reload() {
             true => tracing::info!(
                 "SIGHUP: reading the web configuration and its certificates again; the rest changes by restart"
             ),

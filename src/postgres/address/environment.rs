@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::conninfo::Pairs;
+use super::invalid::InvalidAddress;
 use super::parameters::{self, PARAMETERS, Parameter};
 
 /// libpq's environment variables, and where the user's own files are. Its `Debug` shows names only.
@@ -46,9 +47,11 @@ impl Environment {
         Some(home.join(name)).filter(|path| path.exists())
     }
 
-    /// The parameters of a service: from `file` or else the user's own file, or from the system's. Fails if no file has
-    /// it, or the one that does is not understood.
-    pub fn service(&self, name: &str, file: Option<PathBuf>) -> Result<Pairs, String> {
+    /// The parameters of a service: from `file` or else the user's own file, or from the system's.
+    ///
+    /// # Errors
+    /// Fails if no file has it, or if the one that does is not understood.
+    pub fn service(&self, name: &str, file: Option<PathBuf>) -> Result<Pairs, InvalidAddress> {
         let system = match self.0.get("PGSYSCONFDIR") {
             Some(directory) => vec![PathBuf::from(directory)],
             None => SYSTEM.iter().map(PathBuf::from).collect(),
@@ -60,10 +63,12 @@ impl Environment {
             let shown = path.display();
             let text = match std::fs::read_to_string(path) {
                 Ok(text) => text,
-                Err(e) if named && i == 0 => return Err(format!("cannot read the service file {shown}: {e}")),
+                Err(e) if named && i == 0 => return Err(format!("cannot read the service file {shown}: {e}").into()),
                 Err(_) => continue,
             };
-            if let Some(found) = section(&text, name).map_err(|(line, e)| format!("{shown}, line {line}: {e}"))? {
+            if let Some(found) =
+                section(&text, name).map_err(|(line, e)| InvalidAddress(format!("{shown}, line {line}: {e}")))?
+            {
                 return Ok(found);
             }
         }
@@ -73,7 +78,7 @@ impl Environment {
         } else {
             format!("not in {}", files.join(", "))
         };
-        Err(format!("service \"{name}\" is not defined: {looked}"))
+        Err(format!("service \"{name}\" is not defined: {looked}").into())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod conninfo;
 mod environment;
+mod invalid;
 mod parameters;
 mod passfile;
 mod values;
@@ -17,6 +18,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 
 pub use environment::Environment;
+pub use invalid::InvalidAddress;
 use values::Values;
 
 /// A parsed URL.
@@ -164,14 +166,12 @@ impl Address {
 
     /// Parses `postgres://`, `postgresql://` or `ecto://` URLs, or libpq's `key=value` pairs; what they leave open is
     /// taken from the environment as libpq does. No error quotes a value.
-    pub fn parse(url: &str, environment: &Environment) -> Result<Self, String> {
+    pub fn parse(url: &str, environment: &Environment) -> Result<Self, InvalidAddress> {
         let mut values = Values::gather(url, environment)?;
         let mut login = Config::new();
         let user = match values.filled("user") {
             Some(user) => user.to_owned(),
-            None => {
-                whoami::username().map_err(|_| "names no user, and neither does the operating system".to_owned())?
-            }
+            None => whoami::username().map_err(|_| "names no user, and neither does the operating system")?,
         };
         let database = values.filled("dbname").unwrap_or(&user).to_owned();
         login.user(&user).dbname(&database);
@@ -195,7 +195,7 @@ impl Address {
             return Err(values.wrong("sslnegotiation", "direct needs sslmode=require, verify-ca or verify-full"));
         }
         if tls.mode == Mode::VerifyFull && hosts.iter().any(|host| host.is_tcp() && host.name.is_empty()) {
-            return Err("sslmode verify-full needs a host name beside each hostaddr".to_owned());
+            return Err("sslmode verify-full needs a host name beside each hostaddr".into());
         }
         match values.filled("password") {
             Some(password) => _ = login.password(password),
@@ -203,7 +203,7 @@ impl Address {
                 let file = values.filled("passfile").map(PathBuf::from).or_else(|| environment.home(".pgpass"));
                 match file.map_or(Ok(None), |file| passfile::read(&file)) {
                     Ok(text) => hosts.iter_mut().for_each(|host| host.find_password(&text, &database, &user)),
-                    Err(note) => values.notes.push(note),
+                    Err(unusable) => values.notes.push(unusable.to_string()),
                 }
             }
         }
@@ -231,7 +231,7 @@ fn above_zero(number: Option<i32>) -> Option<u64> {
     number.and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0)
 }
 
-fn keepalive(values: &Values) -> Result<Option<TcpKeepalive>, String> {
+fn keepalive(values: &Values) -> Result<Option<TcpKeepalive>, InvalidAddress> {
     let mut keepalive = TcpKeepalive::new();
     if let Some(idle) = above_zero(values.number("keepalives_idle")?) {
         keepalive = keepalive.with_time(Duration::from_secs(idle));
@@ -246,15 +246,15 @@ fn keepalive(values: &Values) -> Result<Option<TcpKeepalive>, String> {
 }
 
 /// The list of hosts, by libpq's rules for lists of different lengths.
-fn hosts(values: &Values) -> Result<Vec<Host>, String> {
+fn hosts(values: &Values) -> Result<Vec<Host>, InvalidAddress> {
     let list = |name| values.filled(name).map(|text| text.split(',').collect::<Vec<_>>());
     let (names, addresses, ports) = (list("host"), list("hostaddr"), list("port").unwrap_or_else(|| vec![""]));
     let count = addresses.as_ref().or(names.as_ref()).map_or(1, Vec::len);
     if let Some(names) = names.as_ref().filter(|names| names.len() != count) {
-        return Err(format!("has {} hosts and {count} hostaddrs: write as many of each", names.len()));
+        return Err(format!("has {} hosts and {count} hostaddrs: write as many of each", names.len()).into());
     }
     if ports.len() != 1 && ports.len() != count {
-        return Err(format!("has {} ports and {count} hosts: write one port, or one for each host", ports.len()));
+        return Err(format!("has {} ports and {count} hosts: write one port, or one for each host", ports.len()).into());
     }
     let host = |i: usize| {
         let name = names.as_ref().map_or("", |names| names[i]).to_owned();
@@ -317,7 +317,7 @@ impl fmt::Display for Host {
 }
 
 impl Tls {
-    fn of(values: &Values, environment: &Environment) -> Result<Self, String> {
+    fn of(values: &Values, environment: &Environment) -> Result<Self, InvalidAddress> {
         let path = |name| values.filled(name).map(PathBuf::from);
         let or_home = |name, file| path(name).or_else(|| environment.home(file));
         // The system's authorities vouch for anybody, so they are good only together with the host's name.

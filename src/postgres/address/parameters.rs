@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::invalid::InvalidAddress;
+
 /// A parameter, its environment variable, and what becomes of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter {
@@ -217,15 +219,15 @@ impl fmt::Display for Unknown {
 
 impl Parameter {
     /// Fails with the reason and the remedy if this value cannot be used.
-    pub fn check(&self, value: &str) -> Result<(), String> {
+    pub fn check(&self, value: &str) -> Result<(), InvalidAddress> {
         match self.fate {
             Taken | Ignored => Ok(()),
             Only(values, _) if values.contains(&value) => Ok(()),
             Only(only, why) if only.iter().any(|v| !v.is_empty()) => {
                 let only: Vec<&str> = only.iter().copied().filter(|value| !value.is_empty()).collect();
-                Err(format!("{} can only be {}: {why}", self.name, only.join(" or ")))
+                Err(format!("{} can only be {}: {why}", self.name, only.join(" or ")).into())
             }
-            Only(_, why) | Refused(why) => Err(format!("{} is not supported: {why}", self.name)),
+            Only(_, why) | Refused(why) => Err(format!("{} is not supported: {why}", self.name).into()),
         }
     }
 }

@@ -1,19 +1,34 @@
 //! libpq's password file, `~/.pgpass` (PostgreSQL documentation, 34.16).
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+/// Why a password file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusablePassfile {
+    /// It is a directory, a pipe or the like.
+    #[error("the password file {0} is no plain file")]
+    Special(String),
+    /// Others can read it.
+    #[error("the password file {0} is open to others: chmod 0600 {0}")]
+    Open(String),
+    /// The exporter cannot read it.
+    #[error("cannot read the password file {0}: {1}")]
+    Unreadable(String, io::Error),
+}
+
 /// Reads the file. None if it does not exist; fails with the reason why it must not be used.
-pub fn read(path: &Path) -> Result<Option<String>, String> {
+pub fn read(path: &Path) -> Result<Option<String>, UnusablePassfile> {
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(None) };
-    let shown = path.display();
+    let shown = path.display().to_string();
     if !metadata.is_file() {
-        return Err(format!("the password file {shown} is no plain file"));
+        return Err(UnusablePassfile::Special(shown));
     }
     if metadata.mode() & 0o077 != 0 {
-        return Err(format!("the password file {shown} is open to others: chmod 0600 {shown}"));
+        return Err(UnusablePassfile::Open(shown));
     }
-    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read the password file {shown}: {e}"))?;
+    let text = std::fs::read_to_string(path).map_err(|e| UnusablePassfile::Unreadable(shown, e))?;
     Ok(Some(text))
 }
 

@@ -6,7 +6,7 @@ fn try_parse(text: &str, variables: &[(&str, &str)]) -> Result<Address, String> 
     let variables: BTreeMap<_, _> = variables.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     // Nobody's home: the files of whoever runs the tests must not count.
     let home = BTreeMap::from([("HOME".to_owned(), "/nowhere".to_owned())]);
-    Address::parse(text, &Environment::new(&home.into_iter().chain(variables).collect()))
+    Address::parse(text, &Environment::new(&home.into_iter().chain(variables).collect())).map_err(|e| e.to_string())
 }
 
 fn parse(text: &str) -> Address {

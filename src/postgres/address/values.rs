@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::conninfo;
 use super::environment::Environment;
+use super::invalid::InvalidAddress;
 use super::parameters::{Fate, PARAMETERS, Parameter};
 
 /// The parameters that are set, each with the place that set it.
@@ -16,7 +17,7 @@ pub struct Values {
 
 impl Values {
     /// Gathers what the URL says, and for what it leaves open the service file and the environment, as libpq does.
-    pub fn gather(url: &str, environment: &Environment) -> Result<Self, String> {
+    pub fn gather(url: &str, environment: &Environment) -> Result<Self, InvalidAddress> {
         let mut values = Self { set: BTreeMap::new(), notes: Vec::new() };
         let mut ignored = Vec::new();
         for (parameter, text) in conninfo::split(url)? {
@@ -61,7 +62,7 @@ impl Values {
         }
     }
 
-    fn add_service(&mut self, environment: &Environment, ignored: &mut Vec<String>) -> Result<(), String> {
+    fn add_service(&mut self, environment: &Environment, ignored: &mut Vec<String>) -> Result<(), InvalidAddress> {
         let variable = |name: &str| {
             let parameter = PARAMETERS.iter().find(|p| p.name == name)?;
             environment.get(parameter).map(ToOwned::to_owned)
@@ -84,8 +85,8 @@ impl Values {
         shown: &str,
         origin: &str,
         ignored: &mut Vec<String>,
-    ) -> Result<(), String> {
-        parameter.check(&text).map_err(|e| format!("{origin}{e}"))?;
+    ) -> Result<(), InvalidAddress> {
+        parameter.check(&text).map_err(|e| InvalidAddress(format!("{origin}{e}")))?;
         if parameter.fate == Fate::Ignored {
             ignored.push(shown.to_owned());
         } else {
@@ -105,13 +106,13 @@ impl Values {
     }
 
     /// An error about a parameter, which says where it was set.
-    pub fn wrong(&self, name: &str, what: &str) -> String {
+    pub fn wrong(&self, name: &str, what: &str) -> InvalidAddress {
         let origin = self.set.get(name).map_or("", |(_, origin)| origin);
-        format!("{origin}{name} {what}")
+        InvalidAddress(format!("{origin}{name} {what}"))
     }
 
     /// One of these words, or the first if the parameter is not set.
-    pub fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<T, String> {
+    pub fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<T, InvalidAddress> {
         let Some(text) = self.get(name) else { return Ok(words[0].1) };
         words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
             let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -121,7 +122,7 @@ impl Values {
     }
 
     /// A number, if the parameter is set.
-    pub fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, String> {
+    pub fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, InvalidAddress> {
         let parse =
             |text: &str| text.trim().parse().map_err(|_| self.wrong(name, "must be a whole number in its range"));
         self.get(name).map(parse).transpose()

@@ -105,11 +105,11 @@ impl Target {
                 ("database.url_file", text.map_err(|e| ("database.url_file", e))?)
             }
         };
-        let mut address = Address::parse(&url, &options.environment).map_err(|e| (setting, e))?;
+        let mut address = Address::parse(&url, &options.environment).map_err(|e| (setting, e.to_string()))?;
         if let Some(setting) = options.password.setting().filter(|_| address.has_password()) {
             address.notes.push(format!("not used, since {setting} is set: the password of the URL or the environment"));
         }
-        tls::check(&address.tls).map_err(|e| (setting, e))?;
+        tls::check(&address.tls).map_err(|e| (setting, e.to_string()))?;
         Ok(Self { options, address, memory: Arc::default() })
     }
 
@@ -146,7 +146,7 @@ impl Target {
     async fn current(&self) -> Result<Address, Failure> {
         let Options { url, password, environment, .. } = &self.options;
         let mut address = match url {
-            Url::Text(text) => Address::parse(text, environment).map_err(|e| Failure::new(Reason::Auth, e)),
+            Url::Text(text) => Address::parse(text, environment).map_err(|e| Failure::new(Reason::Auth, e.to_string())),
             Url::File(path) => Address::parse(&read_file("database.url_file", path)?, environment)
                 .map_err(|e| Failure::new(Reason::Auth, format!("database.url_file {}: {e}", path.display()))),
         }?;
@@ -164,6 +164,9 @@ impl Target {
     }
 
     /// Makes a connection to the first server that will do.
+    ///
+    /// # Errors
+    /// Fails if there is none, with what each server said.
     pub async fn connect(&self) -> Result<Session, Failure> {
         self.connect_if(&Anyone).await
     }
@@ -176,7 +179,7 @@ impl Target {
         self.memory().server = None;
         let mut address = self.current().await.map_err(Failure::losing)?;
         // Said here, as what is wrong with a file: the server has nothing to do with it.
-        tls::check(&address.tls).map_err(|message| Failure::new(Reason::Tls, message).losing())?;
+        tls::check(&address.tls).map_err(|e| Failure::new(Reason::Tls, e.to_string()).losing())?;
         if address.shuffled {
             fastrand::shuffle(&mut address.hosts);
         }

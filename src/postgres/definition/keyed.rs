@@ -160,7 +160,7 @@ async fn may_be_null(
 }
 
 async fn has(session: &Session, statement: &str) -> Result<bool, Failure> {
-    session.one(statement).await?.get(0)
+    session.query_one(statement).await?.get(0)
 }
 
 /// Where the columns of the place come from, by the plan of [`keyed::plan_of_all`].

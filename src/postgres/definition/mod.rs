@@ -40,7 +40,7 @@ impl Findings {
     }
 }
 
-/// Makes sure, once for a connection, that a source can be counted exactly; inside [`Session::part`].
+/// Makes sure, once for a connection, that a source can be counted exactly; inside [`Session::with_savepoint`].
 ///
 /// # Errors
 /// Fails if it cannot, or if the server refuses to tell.
@@ -187,8 +187,8 @@ impl Indexed {
     }
 }
 
-/// Whether an `id` is NULL, where no catalog says that it cannot be; an index finds it out at once.
+/// True if an `id` is NULL, where no catalog says that it cannot be; an index finds it out at once.
 async fn has_null(session: &Session, source: &Source) -> Result<bool, Failure> {
     let null = format!("SELECT EXISTS (SELECT FROM (\n{}\n) AS execution WHERE execution.id IS NULL)", source.sql);
-    session.one(&null).await?.try_get(0).map_err(|e| Failure::of_query(&e))
+    session.query_one(&null).await?.try_get(0).map_err(|e| Failure::of_query(&e))
 }

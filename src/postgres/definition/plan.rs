@@ -190,7 +190,7 @@ impl Key {
     }
 }
 
-/// Whether the table of a key can be missing in the rows of a plan without conditions: an outer join supplies NULL then.
+/// True if the table of a key can be missing in the rows of a plan without conditions: an outer join supplies NULL then.
 pub fn is_optional(node: &Value, key: &Key) -> bool {
     let is_key = |node: &Value| node["Relation Name"] == key.table.as_str() && node["Alias"] == key.alias.as_str();
     fn holds(node: &Value, is_key: &dyn Fn(&Value) -> bool) -> bool {

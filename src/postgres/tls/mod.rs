@@ -3,10 +3,12 @@
 mod stream;
 
 use std::error::Error;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
 
+use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{Ssl, SslConnector, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
@@ -45,18 +47,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Conne
     }
 }
 
-/// Whether the files that these parameters name can be used.
-pub fn check(tls: &Tls) -> Result<(), String> {
-    let mut builder = SslContextBuilder::new(SslMethod::tls_client()).map_err(say("cannot use TLS".to_owned()))?;
+/// Looks whether the files that these parameters name can be used.
+pub fn check(tls: &Tls) -> Result<(), UnusableTls> {
+    let mut builder = SslContextBuilder::new(SslMethod::tls_client()).map_err(refused("cannot use TLS".to_owned()))?;
     configure(&mut builder, tls)
 }
 
-fn say(what: String) -> impl FnOnce(openssl::error::ErrorStack) -> String {
-    move |e| format!("{what}: {}", reasons(&e).unwrap_or_else(|| "unknown reason".to_owned()))
+/// What of TLS cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusableTls {
+    /// OpenSSL refuses it.
+    #[error("{what}: {}", reasons(.errors).unwrap_or_else(|| "unknown reason".to_owned()))]
+    Refused {
+        /// What OpenSSL was asked for.
+        what: String,
+        /// What it says.
+        errors: ErrorStack,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    Unreadable(String, io::Error),
+    /// The directory of revoked certificates has a name that OpenSSL's bindings do not take.
+    #[error("cannot use {0}: its name is not UTF-8")]
+    Name(String),
+    /// The file of the key holds none.
+    #[error("{0}: it is no private key, or sslpassword is not its password")]
+    Key(String),
 }
 
-fn configure(builder: &mut SslContextBuilder, tls: &Tls) -> Result<(), String> {
-    let unusable = || say("cannot use TLS".to_owned());
+fn refused(what: String) -> impl FnOnce(ErrorStack) -> UnusableTls {
+    |errors| UnusableTls::Refused { what, errors }
+}
+
+fn configure(builder: &mut SslContextBuilder, tls: &Tls) -> Result<(), UnusableTls> {
+    let unusable = || refused("cannot use TLS".to_owned());
     let [min, max] = tls.versions;
     builder.set_min_proto_version(min).map_err(unusable())?;
     builder.set_max_proto_version(max).map_err(unusable())?;
@@ -75,44 +99,43 @@ fn configure(builder: &mut SslContextBuilder, tls: &Tls) -> Result<(), String> {
         let store = openssl::x509::store::X509StoreBuilder::new().map_err(unusable())?;
         builder.set_cert_store(store.build());
         let shown = readable("sslrootcert", root)?;
-        builder.set_ca_file(root).map_err(say(format!("cannot read {shown}")))?;
+        builder.set_ca_file(root).map_err(refused(format!("cannot read {shown}")))?;
     }
     revoke(builder, tls)?;
     if let Some(cert) = &tls.cert {
         let shown = readable("sslcert", cert)?;
-        builder.set_certificate_chain_file(cert).map_err(say(format!("cannot read {shown}")))?;
+        builder.set_certificate_chain_file(cert).map_err(refused(format!("cannot read {shown}")))?;
     }
     if let Some(file) = &tls.key {
         let shown = format!("cannot use {}", readable("sslkey", file)?);
-        let key = private_key(file, &tls.password.0)
-            .ok_or_else(|| format!("{shown}: it is no private key, or sslpassword is not its password"))?;
-        builder.set_private_key(&key).map_err(say(shown))?;
+        let key = private_key(file, &tls.password.0).ok_or_else(|| UnusableTls::Key(shown.clone()))?;
+        builder.set_private_key(&key).map_err(refused(shown))?;
     }
     Ok(())
 }
 
 /// Refuses the certificates on the lists of revoked ones.
-fn revoke(builder: &mut SslContextBuilder, tls: &Tls) -> Result<(), String> {
+fn revoke(builder: &mut SslContextBuilder, tls: &Tls) -> Result<(), UnusableTls> {
     let [file, directory] = &tls.revoked;
     let store = builder.cert_store_mut();
     if let Some(file) = file {
         let shown = readable("sslcrl", file)?;
         let lookup = store.add_lookup(X509Lookup::file());
         let load = lookup.and_then(|lookup| lookup.load_crl_file(file, SslFiletype::PEM));
-        load.map_err(say(format!("cannot read {shown}")))?;
+        load.map_err(refused(format!("cannot read {shown}")))?;
     }
     if let Some(directory) = directory {
         let shown = readable("sslcrldir", directory)?;
-        let name = directory.to_str().ok_or_else(|| format!("cannot use {shown}: its name is not UTF-8"))?;
+        let name = directory.to_str().ok_or_else(|| UnusableTls::Name(shown.clone()))?;
         let lookup = store.add_lookup(X509Lookup::hash_dir());
         let add = lookup.and_then(|lookup| lookup.add_dir(name, SslFiletype::PEM));
-        add.map_err(say(format!("cannot read {shown}")))?;
+        add.map_err(refused(format!("cannot read {shown}")))?;
     }
     match (file, directory) {
         (None, None) => Ok(()),
         _ => store
             .set_flags(X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL)
-            .map_err(say("cannot use TLS".to_owned())),
+            .map_err(refused("cannot use TLS".to_owned())),
     }
 }
 
@@ -123,8 +146,8 @@ fn private_key(file: &Path, password: &str) -> Option<PKey<Private>> {
     pem.or_else(|_| PKey::private_key_from_der(&text)).ok()
 }
 
-fn ssl(tls: &Tls, host: &str) -> Result<Ssl, String> {
-    let unusable = || say("cannot use TLS".to_owned());
+fn ssl(tls: &Tls, host: &str) -> Result<Ssl, UnusableTls> {
+    let unusable = || refused("cannot use TLS".to_owned());
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(unusable())?;
     configure(&mut builder, tls)?;
     let mut config = builder.build().configure().map_err(unusable())?;
@@ -139,7 +162,7 @@ fn ssl(tls: &Tls, host: &str) -> Result<Ssl, String> {
     config.into_ssl(host).map_err(unusable())
 }
 
-/// Whether all that is wrong with a certificate is that it has the server's address for a common name, and no other
+/// True if all that is wrong with a certificate is that it has the server's address for a common name, and no other
 /// names, as one made by the documentation's command has: good enough for libpq.
 fn is_named(context: &mut X509StoreContextRef, address: &str) -> bool {
     let is_other_address = context.error().as_raw() == IP_ADDRESS_MISMATCH;
@@ -154,10 +177,10 @@ fn is_named(context: &mut X509StoreContextRef, address: &str) -> bool {
 }
 
 /// The parameter and its file, which can be opened: OpenSSL does not say why it could not.
-fn readable(parameter: &str, path: &Path) -> Result<String, String> {
+fn readable(parameter: &str, path: &Path) -> Result<String, UnusableTls> {
     let shown = format!("{parameter} {}", path.display());
     match std::fs::File::open(path) {
         Ok(_) => Ok(shown),
-        Err(e) => Err(format!("cannot read {shown}: {e}")),
+        Err(e) => Err(UnusableTls::Unreadable(shown, e)),
     }
 }

@@ -334,12 +334,15 @@ fn own<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheu
     collector
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "the names are constants above: every start, and so every test, would show a slip"
+)]
 fn unregistered<C>(collector: prometheus::Result<C>) -> C {
-    // The names and labels are constants above: every start, and so every test, would show a slip.
     collector.expect("the exporter's own metrics have valid names")
 }
 
+#[expect(clippy::expect_used, reason = "likewise: each constant name is registered once")]
 fn register(registry: &Registry, collector: impl Collector + 'static) {
-    // Likewise: each constant name is registered once.
     registry.register(Box::new(collector)).expect("the exporter's own metrics have names of their own");
 }

@@ -57,7 +57,7 @@ pub struct Tls {
     pub max_version: SslVersion,
     /// Cipher suites by their standard names; empty for the usual ones.
     pub cipher_suites: Vec<String>,
-    /// Whether the server's order of cipher suites counts.
+    /// True if the server's order of cipher suites counts.
     pub prefer_server_cipher_suites: bool,
     /// Groups for the key exchange by OpenSSL's names; empty for the usual ones.
     pub curves: Vec<&'static str>,
@@ -110,7 +110,10 @@ impl WebConfig {
         self.tls.is_none() && self.users.is_empty()
     }
 
-    /// Reads the text of the file; relative paths in it start at `dir`. Errors are all there are, by key.
+    /// Reads the text of the file; relative paths in it start at `dir`.
+    ///
+    /// # Errors
+    /// Fails with all that is wrong, by key.
     pub fn parse(text: &str, dir: &Path) -> Result<Self, Vec<String>> {
         let documents = Yaml::load_from_str(text).map_err(|e| {
             // Its words name tokens, never the text of the file, which may be a key.

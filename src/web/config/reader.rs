@@ -22,7 +22,7 @@ impl<'a> Section<'a> {
         self.nodes.get(key)
     }
 
-    /// Whether it holds nothing.
+    /// True if it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }

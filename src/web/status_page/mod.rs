@@ -34,7 +34,7 @@ pub static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// A green circle.
+/// Three rising bars, the highest one green.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect x='1' y='9' \
                     width='3' height='6' rx='1' fill='%237ea6ee'/%3E%3Crect x='6' y='5' width='3' height='10' rx='1' \
                     fill='%232f6fde'/%3E%3Crect x='11' y='1' width='3' height='14' rx='1' fill='%231a7f4b'/%3E%3C/svg%3E";
@@ -53,12 +53,12 @@ pub struct View<'a> {
     pub web_config: Option<Arc<String>>,
     /// The role that reads the database.
     pub user: &'a str,
-    /// Whether SQL, errors and settings are shown.
+    /// True if SQL, errors and settings are shown.
     pub details: bool,
 }
 
 /// How things are: a word and its colour.
-struct State {
+struct Health {
     word: &'static str,
     class: &'static str,
 }
@@ -69,10 +69,10 @@ impl View<'_> {
         let (newest, history) = (self.published.newest(), self.published.history());
         let pages = &newest.pages;
         let problems = problems(self, pages, &history);
-        let State { word, class } = match () {
-            () if problems.iter().any(|problem| problem.is_failure) => State { word: "failing", class: "bad" },
-            () if pages.len() < self.sources.len() => State { word: "starting", class: "warn" },
-            () => State { word: "OK", class: "good" },
+        let Health { word, class } = match () {
+            () if problems.iter().any(|problem| problem.is_failure) => Health { word: "failing", class: "bad" },
+            () if pages.len() < self.sources.len() => Health { word: "starting", class: "warn" },
+            () => Health { word: "OK", class: "good" },
         };
         let document = html! {
             (DOCTYPE)

@@ -15,7 +15,7 @@ use crate::snapshot::{PollHistory, Trouble};
 /// Something that is wrong.
 #[derive(Default)]
 pub struct Problem {
-    /// Whether it makes numbers absent; else they are less than they could be.
+    /// True if it makes numbers absent; else they are less than they could be.
     pub is_failure: bool,
     /// The source that it is about.
     source: Option<String>,

@@ -10,6 +10,7 @@ use crate::support::database::Database;
 use crate::support::execution::{Mitigation, Validation, before_now};
 use crate::support::exporter::{program, run};
 use crate::support::metrics::Metrics;
+use crate::support::proxy::Proxy;
 use crate::support::psql::psql;
 use crate::support::rows::{ODD, fill};
 use crate::support::state::save_state;
@@ -452,4 +453,15 @@ async fn the_runbooks_list_the_rows_that_they_speak_of() {
         let values: Vec<f64> = listed.rows.iter().filter_map(|row| row["value"].as_f64()).collect();
         assert!(values.len() == 1 && (values[0] - expected).abs() < 1.0, "{selector}: {:?}", listed.rows);
     }
+}
+
+#[tokio::test]
+async fn a_regular_expression_costs_no_second_connection() {
+    let db = Database::new().await;
+    fill(&db).await;
+    let proxy = Proxy::to(db.cluster().port());
+    let url = format!("postgres://postgres@127.0.0.1:{}/{}", proxy.port(), db.name);
+    let found = list(&url, "rsolv_validation_executions_total{status=~\"comp.*\"}", &[]).await;
+    assert!(!found.rows.is_empty(), "{}", found.notes);
+    assert_eq!(proxy.connections().accepted, 1);
 }

@@ -28,7 +28,7 @@ async fn scrape(repositories: i64, accept: &str, coding: &str) -> Asked {
         user: String::new(),
         settings: Vec::new(),
         show_details: false,
-        gate: gate.clone(),
+        access: gate.clone(),
     };
     let request = Request::builder()
         .uri("/metrics")

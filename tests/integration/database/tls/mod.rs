@@ -111,7 +111,7 @@ impl Fixture {
         let target = Settings::check(&layers).map(|settings| settings.target);
         let target = target.map_err(|invalid| Failure::new(Reason::Tls, invalid[0].to_string()))?;
         let session = target.connect().await?;
-        let row = session.one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await?;
+        let row = session.query_one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await?;
         row.get(0)
     }
 
