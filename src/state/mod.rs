@@ -180,7 +180,7 @@ impl Saved {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// There is no file: a first start.
-    #[error("there is none yet")]
+    #[error("does not exist yet")]
     Absent,
     /// It could not be read.
     #[error("cannot be read: {0}")]
