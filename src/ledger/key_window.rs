@@ -86,6 +86,8 @@ pub struct KeyWindow {
     newest: Option<i64>,
     /// The snapshot with which the last whole pass began.
     snapshot: Option<String>,
+    /// Whose snapshots these are.
+    server: Option<String>,
     /// Letters of the order are small, if it is text.
     is_small: bool,
     pass: Option<Pass>,
@@ -140,6 +142,8 @@ pub struct Sweep {
     newest: Option<i64>,
     last: Option<Vec<String>>,
     is_small: bool,
+    /// The server, where snapshots matter.
+    pub server: Option<String>,
     /// True if the scan came to the end.
     pub is_ended: bool,
     /// Ticks of known or open rows that have moved up.
@@ -189,6 +193,11 @@ impl KeyWindow {
     /// The snapshot with which the last whole pass began, and that with which the one under way did.
     pub fn snapshots(&self) -> (Option<&str>, Option<&str>) {
         (self.snapshot.as_deref(), self.pass.as_ref().and_then(|pass| pass.snapshot.as_deref()))
+    }
+
+    /// The server whose snapshots these are, if they were taken.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
     }
 
     /// True if the order is text with small letters.
@@ -269,6 +278,7 @@ impl KeyWindow {
             }
         }
         self.late += late;
+        self.server = sweep.server.clone().or(self.server.take());
         self.is_small = sweep.is_small;
         let newest = sweep.newest.map(|newest| reach.now.map_or(newest, |now| newest.min(now)));
         let newest = self.newest.into_iter().chain(newest).max();

@@ -2,12 +2,18 @@
 
 use super::key_window::{KeyWindow, Reach, Sweep};
 use super::missing::Moment;
-use super::{Applied, ApplyError, Group, Ledger, OpenRows, Seen};
+use super::{Applied, ApplyError, Group, Judgement, Ledger, OpenRows, Seen};
 
 impl Ledger {
     /// What is known of keys.
     pub fn keys(&self) -> &KeyWindow {
         &self.keys
+    }
+
+    /// The database is another one: it is read from its beginning, and totals become the larger of both.
+    pub fn begin_again(&mut self) -> Judgement {
+        self.rebuild();
+        Judgement::OtherDatabase
     }
 
     /// Rows seen and not done, as far as they are there.

@@ -338,6 +338,19 @@ impl Tracked {
         if is_rewritten && may_begin_again {
             return Ok(None);
         }
+        let mut judgement = Judgement::InPlace;
+        if key.is_by_xid() {
+            let (was, now) = (self.ledger.keys().server().map(str::to_owned), ask.server.identity());
+            if was.is_some_and(|was| is_other(&was, &now)) {
+                judgement = Arc::make_mut(&mut self.ledger).begin_again();
+            } else if ask.xids_fell {
+                tracing::warn!(
+                    source = self.source.name,
+                    "the server gives ids of transactions again, as after a failover that lost some: rows that were inserted \
+                     since, before this poll, can be missed"
+                );
+            }
+        }
         let of_keys = read_keyed::Ask {
             source: &self.source,
             key,
@@ -347,14 +360,15 @@ impl Tracked {
             checks: ask.is_full && self.ledger.is_complete(),
             limit: self.chunk.rows(),
         };
-        let keyed = of_keys.read(session, &mut self.failing_keys).await?;
+        let mut keyed = of_keys.read(session, &mut self.failing_keys).await?;
+        keyed.sweep.server = key.is_by_xid().then(|| ask.server.identity());
         Ok(Some(Answer {
             plan: ReadPlan::default(),
             groups: Vec::new(),
             watched: None,
             recount: None,
             failing: (Vec::new(), None),
-            judgement: Judgement::InPlace,
+            judgement,
             took: keyed.took,
             keyed: Some(keyed),
         }))

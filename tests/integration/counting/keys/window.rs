@@ -117,6 +117,28 @@ async fn a_rewritten_table_and_one_that_is_emptied_are_no_others() {
 }
 
 #[tokio::test]
+async fn a_steady_poll_reads_the_window_and_a_piece_below_it_whatever_the_history() {
+    let history =
+        "INSERT INTO events (created_at) SELECT now() - i * interval '1 s' FROM generate_series(120, 60000) AS i";
+    let mut source = of(history).await;
+    source.db.batch("INSERT INTO events SELECT FROM generate_series(1, 50); ANALYZE events").await;
+    source.start().await;
+    source.counts(59_931).await;
+    // The server tells some time after a statement what it has read: the keys and the rows of the history, at first.
+    let by_index = "(SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'events')";
+    let whole = "(SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'events')";
+    source.db.wait_until(&format!("{by_index} >= 2 * 59931")).await;
+    let number = async |sql| source.db.value(sql).await.parse::<f64>().unwrap();
+    let polls = |metrics: &crate::support::metrics::Metrics| metrics.sum("rsolv_exporter_polls_total", &[]);
+    let (begun, before) = (polls(&source.exporter().metrics().await), [number(by_index).await, number(whole).await]);
+    source.db.wait_until(&format!("{by_index} > {} + 20000", before[0])).await;
+    let ended = polls(&source.exporter().wait_polls(20).await);
+    let each = (number(by_index).await - before[0]) / (ended - begun);
+    assert!(each < 1_500.0, "{each} entries of indexes a poll");
+    assert_eq!(number(whole).await, before[1], "the table is read as a whole");
+}
+
+#[tokio::test]
 async fn every_command_answers() {
     let mut source = of("INSERT INTO events (value) SELECT 1 + i % 4 FROM generate_series(1, 3000) AS i").await;
     source.define(
