@@ -77,3 +77,60 @@ impl Ledger {
         Ok(applied)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::key_window::{Place, hash};
+    use super::super::testing::{done, shape, totals};
+    use super::*;
+
+    /// One pass by transactions over rows of these keys, all of which are done.
+    fn pass(ledger: &mut Ledger, snapshot: &str, keys: &[&str]) -> Result<Applied, ApplyError> {
+        let window = ledger.keys().clone();
+        let mut sweep = window.begin(Some(snapshot.to_owned()), true);
+        let place = |key: &&str| Place { key: vec![(*key).to_owned()], place: vec![(*key).to_owned()], tick: 0 };
+        sweep.scanned(&window, None, keys.iter().map(place).collect()).map_err(|_| ApplyError::DuplicateKey)?;
+        sweep.is_ended = true;
+        let groups = vec![done("a", &(1..=keys.len() as i64).collect::<Vec<_>>())];
+        ledger.apply_keys(&sweep, &[], groups, &[], (Reach::default(), Moment::default(), i64::MAX))
+    }
+
+    #[test]
+    fn another_server_is_read_from_its_beginning_and_totals_become_the_larger_of_both() {
+        let mut ledger = Ledger::new(shape(10));
+        pass(&mut ledger, "10:10:", &["x", "y"]).unwrap();
+        pass(&mut ledger, "12:12:", &["z"]).unwrap();
+        assert_eq!(ledger.keys().snapshots().0, Some("12:12:"));
+        ledger.begin_again();
+        assert!(ledger.keys().is_unused());
+        pass(&mut ledger, "5:5:", &["x", "y"]).unwrap();
+        assert_eq!(totals(&ledger)["a"], 3);
+        pass(&mut ledger, "6:6:", &["v"]).unwrap();
+        assert_eq!(totals(&ledger)["a"], 4);
+    }
+
+    #[test]
+    fn a_key_twice_and_a_row_that_is_not_found_are_refused_and_change_nothing() {
+        let mut ledger = Ledger::new(shape(10));
+        let before = ledger.clone();
+        assert_eq!(pass(&mut ledger, "1:1:", &["x", "x"]), Err(ApplyError::DuplicateKey));
+        let window = ledger.keys().clone();
+        let mut sweep = window.begin(None, true);
+        let rows = ["x", "y"].map(|key| Place { key: vec![key.into()], place: vec![key.into()], tick: 1 });
+        sweep.scanned(&window, None, rows.to_vec()).unwrap();
+        let mut apply = |ids: &[i64]| {
+            ledger.apply_keys(&sweep, &[], vec![done("a", ids)], &[], (Reach::default(), Moment::default(), 1))
+        };
+        assert_eq!(apply(&[1]), Err(ApplyError::Unfindable));
+        assert_eq!(apply(&[1, 2, 2]), Err(ApplyError::DuplicateKey));
+        assert_eq!(apply(&[1, 2, 3]), Err(ApplyError::Unfindable));
+        assert_eq!(ledger, before);
+    }
+
+    #[test]
+    fn no_two_keys_have_one_text() {
+        let key = |parts: &[&str]| hash(&parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>());
+        assert_ne!(key(&["a", "bc"]), key(&["ab", "c"]));
+        assert_ne!(key(&["a"]), key(&["a", ""]));
+    }
+}
