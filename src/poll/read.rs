@@ -6,10 +6,11 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 
 use super::{MIN_LIMIT, Poller, Tracked, failing};
+use crate::ledger::evidence::Evidence;
 use crate::ledger::frontier::{Range, ReadPlan, Sighting};
-use crate::ledger::identity::{Evidence, Mark};
 use crate::ledger::missing::Moment;
-use crate::ledger::{Applied, ApplyError, Group, Judgement, Seen};
+use crate::ledger::witness::Mark;
+use crate::ledger::{Applied, ApplyError, Group, IdReset, Seen};
 use crate::postgres::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session, is_other};
 use crate::source::Source;
 
@@ -32,7 +33,7 @@ struct Answer {
     recount: Option<(ReadPlan, Vec<Group>)>,
     /// Rows that cannot be read and could before, or are new, and why one of them cannot.
     failing: (Vec<i64>, Option<Failure>),
-    judgement: Judgement,
+    judgement: IdReset,
     /// How long it took to read the rows.
     took: Duration,
 }
@@ -283,10 +284,10 @@ impl Tracked {
         first: &BTreeMap<i64, Mark>,
         evidence: &Evidence,
         at: Moment,
-    ) -> Result<Judgement, Failure> {
+    ) -> Result<IdReset, Failure> {
         if self.ledger.is_undisturbed(evidence, first) {
             Arc::make_mut(&mut self.ledger).observe(evidence);
-            return Ok(Judgement::InPlace);
+            return Ok(IdReset::None);
         }
         let seen = witnesses(session, &self.source, &self.ledger.all_witnesses()).await?;
         Ok(Arc::make_mut(&mut self.ledger).judge(evidence, &seen, at))
