@@ -29,6 +29,12 @@ pub struct Frontier {
     /// A row under a recycled id that finished by then (seconds since the epoch, by the clock that the rows are stamped
     /// with) has been counted.
     recycled_until: f64,
+    /// While ids can come again: those that were counted since that began. The others are in doubt.
+    #[serde(default)]
+    since: Option<IdSet>,
+    /// Those that were counted since something last spoke for that.
+    #[serde(default)]
+    latest: IdSet,
 }
 
 /// What to look for before rows are read: which ids of these ranges are there, and which of them are done.
@@ -244,6 +250,7 @@ impl Frontier {
             }
             if done {
                 self.open.remove(id);
+                self.since_mut().for_each(|since| since.insert(id));
             } else {
                 self.open.insert(id);
             }
@@ -274,39 +281,86 @@ impl Frontier {
         self.missing.restart(at);
     }
 
-    /// Forgets that ids have been counted: rows under them are new.
-    pub fn forget(&mut self, lo: i64, hi: i64, at: Moment) {
-        let Some(high) = self.high.filter(|&high| lo <= high) else { return };
-        self.recycled.remove_range(lo, hi);
-        if hi >= high {
-            self.open.remove_range(lo, i64::MAX);
-            self.missing.remove_range(lo, i64::MAX);
-            self.recycled.remove_range(lo, i64::MAX);
-            self.high = lo.checked_sub(1);
-        } else {
+    /// From now on rows under the ids that have been counted can be others.
+    pub fn doubt(&mut self) {
+        self.since = Some(self.latest.clone());
+    }
+
+    /// What has been counted until now will be in doubt if [`Frontier::doubt`] follows.
+    pub fn doubt_again(&mut self) {
+        self.latest = IdSet::default();
+        self.since.get_or_insert_default();
+    }
+
+    fn since_mut(&mut self) -> impl Iterator<Item = &mut IdSet> {
+        let is_on = self.since.is_some();
+        self.since.iter_mut().chain(is_on.then_some(&mut self.latest))
+    }
+
+    /// Rows under the ids that have been counted are in place, or never come.
+    pub fn trust(&mut self) {
+        (self.since, self.latest) = (None, IdSet::default());
+        self.keep(i64::MIN, i64::MAX);
+    }
+
+    /// The ids of a range that have been counted, and not since ids came again.
+    fn doubtful(&self, lo: i64, hi: i64) -> IdSet {
+        let hi = self.high.map_or(i64::MIN, |high| hi.min(high));
+        let mut ids: IdSet = if lo <= hi { [(lo, hi)].into_iter().collect() } else { IdSet::default() };
+        let since = self.since.iter().flat_map(|since| since.ranges_from(lo).take_while(|range| range.0 <= hi));
+        since.for_each(|(lo, hi)| ids.remove_range(lo, hi));
+        for (lo, hi) in self.missing.ranges_within(lo, hi) {
+            ids.remove_range(lo, hi);
+        }
+        let open = self.open.ranges_from(lo).take_while(|range| range.0 <= hi);
+        open.for_each(|(lo, hi)| ids.remove_range(lo, hi));
+        ids
+    }
+
+    /// Forgets which ids of a range had been counted before ids came again, and returns them: rows under them are new.
+    pub fn forget(&mut self, lo: i64, hi: i64, at: Moment) -> IdSet {
+        let ids = self.doubtful(lo, hi);
+        ids.ranges().for_each(|(lo, hi)| self.recycled.remove_range(lo, hi));
+        self.missing.add(ids.clone(), at);
+        // What is missing at the end is not there yet.
+        let mut end = self.high;
+        while let Some((lo, _)) = end.and_then(|end| self.missing.range_at(end)) {
+            end = lo.checked_sub(1);
+        }
+        if end < self.high {
+            self.missing.remove_range(end.map_or(i64::MIN, |end| end + 1), i64::MAX);
+            self.high = end;
+        }
+        ids
+    }
+
+    /// Rows under these ids have been counted, after all.
+    pub fn take_counted(&mut self, ids: &IdSet, at: Moment) {
+        for (lo, hi) in ids.ranges() {
+            let next = self.high.map_or(i64::MIN, |high| high.saturating_add(1));
+            if self.high.is_none_or(|high| lo > high) && next < lo {
+                self.missing.add([(next, lo - 1)].into_iter().collect(), at);
+            }
             self.missing.remove_range(lo, hi);
-            let mut ids: IdSet = [(lo, hi)].into_iter().collect();
-            let open: Vec<_> = self.open.ranges_from(lo).take_while(|range| range.0 <= hi).collect();
-            open.into_iter().for_each(|(lo, hi)| ids.remove_range(lo, hi));
-            self.missing.add(ids, at);
+            self.open.remove_range(lo, hi);
+            self.recycled.remove_range(lo, hi);
+            self.since_mut().for_each(|since| since.insert_range(lo, hi));
+            self.high = self.high.max(Some(hi));
         }
     }
 
-    /// All ids up to this one have been counted, after all.
-    pub fn return_to(&mut self, high: i64) {
-        self.open.remove_range(i64::MIN, high);
-        self.missing.remove_range(i64::MIN, high);
-        self.recycled.remove_range(i64::MIN, high);
-        self.high = self.high.max(Some(high));
-    }
-
-    /// Ids of a range that have been counted may be handed out again. Rows that finished by `until` are the old ones.
+    /// Ids of a range that are in doubt may be handed out again. Rows that finished by `until` are the old ones.
     pub fn recycle(&mut self, lo: i64, hi: i64, until: f64) {
-        let Some(hi) = self.high.map(|high| hi.min(high)) else { return };
-        if lo <= hi {
-            self.recycled.insert_range(lo, hi);
+        let ids = self.doubtful(lo, hi);
+        if !ids.is_empty() {
+            ids.ranges().for_each(|(lo, hi)| self.recycled.insert_range(lo, hi));
             self.recycled_until = self.recycled_until.max(until);
         }
+    }
+
+    /// Whether any counted ids may be handed out again.
+    pub fn is_recycling(&self) -> bool {
+        !self.recycled.is_empty()
     }
 
     /// The rows of a range are in place: their ids do not come again.
@@ -418,6 +472,7 @@ mod tests {
         let mut frontier = Frontier::default();
         let rows: Vec<_> = (1..=9).map(|id| (id, id != 5)).collect();
         frontier.take(&rows, at(0));
+        frontier.doubt();
         frontier.recycle(3, 7, 50.0);
         frontier.forget(3, 3, at(0));
         assert_eq!(
@@ -429,6 +484,7 @@ mod tests {
         frontier.keep(0, 9);
         assert_eq!(frontier.plan(&[6], 10).ranges[0], (6, 6, None));
         frontier.forget(4, i64::MAX, at(0));
-        assert_eq!((frontier.high(), frontier.open().len()), (Some(3), 0));
+        assert_eq!((frontier.high(), frontier.open().len()), (Some(5), 1), "an open row was not counted");
+        assert_eq!(frontier.uncounted(), [(i64::MIN, 0), (3, 3), (5, 5)]);
     }
 }

@@ -67,6 +67,18 @@ impl IdSet {
         self.wide.range(..=id).next_back().map(|(&lo, &hi)| (lo, hi)).filter(|&(_, hi)| id <= hi)
     }
 
+    /// The range that ends with `id` in which it lies, or a part of that.
+    pub fn ranges_to(&self, id: i64) -> Option<(i64, i64)> {
+        let wide = self.wide_at(id).map(|(lo, _)| (lo, id));
+        wide.or_else(|| self.narrow.contains(key(id)).then_some((id, id)))
+    }
+
+    /// The ids of an inclusive range.
+    pub fn within(&self, lo: i64, hi: i64) -> Self {
+        let ranges = self.ranges_from(lo).take_while(|range| range.0 <= hi);
+        ranges.map(|(start, end)| (start.max(lo), end.min(hi))).collect()
+    }
+
     /// Adds one id.
     pub fn insert(&mut self, id: i64) {
         if self.wide_at(id).is_none() {

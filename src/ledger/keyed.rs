@@ -2,7 +2,7 @@
 
 use super::key_window::{KeyWindow, Reach, Sweep};
 use super::missing::Moment;
-use super::{Applied, ApplyError, Group, Judgement, Ledger, OpenRows, Seen};
+use super::{Applied, ApplyError, Group, IdReset, Ledger, OpenRows, Seen};
 
 impl Ledger {
     /// What is known of keys.
@@ -11,9 +11,9 @@ impl Ledger {
     }
 
     /// The database is another one: it is read from its beginning, and totals become the larger of both.
-    pub fn begin_again(&mut self) -> Judgement {
+    pub fn begin_again(&mut self) -> IdReset {
         self.rebuild();
-        Judgement::OtherDatabase
+        IdReset::OtherDatabase
     }
 
     /// Rows seen and not done, as far as they are there.

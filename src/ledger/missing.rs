@@ -94,6 +94,16 @@ impl Missing {
         self.cohorts.iter().flat_map(|cohort| cohort.ids.ranges())
     }
 
+    /// The missing ids of an inclusive range, as ranges in no order.
+    pub fn ranges_within(&self, lo: i64, hi: i64) -> impl Iterator<Item = (i64, i64)> {
+        self.cohorts.iter().flat_map(move |c| c.ids.ranges_from(lo).take_while(move |range| range.0 <= hi))
+    }
+
+    /// A range of missing ids in which `id` lies.
+    pub fn range_at(&self, id: i64) -> Option<(i64, i64)> {
+        self.cohorts.iter().find_map(|c| c.ids.ranges_to(id))
+    }
+
     /// How many ids are looked for that are not retired, wide ranges counted as one. What is below the first id that
     /// there ever was counts as nothing.
     pub fn watched(&self) -> u64 {

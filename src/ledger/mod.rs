@@ -14,7 +14,9 @@
 //! [`Ledger::plan_at_once`] asks for all of that in one statement, unless there is too much of it.
 
 pub mod decimal;
+pub mod evidence;
 pub mod exemplar;
+mod former;
 pub mod frontier;
 pub mod id_set;
 pub mod identity;
@@ -28,7 +30,10 @@ pub mod missing;
 mod model;
 pub mod native;
 pub mod recount;
+mod run;
+mod sequence;
 pub mod totals;
+pub mod witness;
 pub mod zero_hold;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,13 +41,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use decimal::Decimal;
+use evidence::Evidence;
 use exemplar::Exemplars;
 use frontier::{Frontier, ReadPlan, Sighting, Watch};
-use identity::{Evidence, Identity, Mark};
+pub use identity::IdReset;
+use identity::Identity;
 use key_window::KeyWindow;
 use missing::Moment;
 use recount::Recount;
 pub use totals::{Cell, Labels, Set, Sets};
+use witness::Mark;
 pub use zero_hold::Birth;
 
 /// The value of every label of a series into which rows above the limit are folded.
@@ -171,17 +179,6 @@ pub enum ApplyError {
     Unfindable,
 }
 
-/// What a judgement found, for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judgement {
-    /// Ids go on.
-    InPlace,
-    /// The ids started again, or were set back.
-    Reset,
-    /// Another database with other rows: it is counted from its beginning, and totals become the larger of both.
-    OtherDatabase,
-}
-
 /// The ledger of one source. A copy of it is cheap: see [`Sets`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -244,17 +241,17 @@ impl Ledger {
 
     /// The ids of counted rows to look at first.
     pub fn witnesses(&self) -> Vec<i64> {
-        self.identity.few()
+        self.identity.first_ids(&self.frontier)
     }
 
     /// All ids of counted rows that are remembered.
     pub fn all_witnesses(&self) -> Vec<i64> {
-        self.identity.all()
+        self.identity.all_ids()
     }
 
     /// Whether those that were looked at first call for no look at the others.
     pub fn is_undisturbed(&self, evidence: &Evidence, seen: &BTreeMap<i64, Mark>) -> bool {
-        self.identity.is_undisturbed(evidence, seen)
+        self.identity.is_undisturbed(evidence, seen, &self.frontier)
     }
 
     /// Notes the evidence of a poll in which nothing speaks for a change.
@@ -263,21 +260,14 @@ impl Ledger {
     }
 
     /// Decides by all witnesses that are there whether ids go on.
-    pub fn judge(&mut self, evidence: &Evidence, seen: &BTreeMap<i64, Mark>, at: Moment) -> Judgement {
-        let verdict = self.identity.judge(evidence, seen, self.frontier.high());
-        if verdict.other_history {
-            self.frontier.restart(at);
+    pub fn judge(&mut self, evidence: &Evidence, seen: &BTreeMap<i64, Mark>, at: Moment) -> IdReset {
+        let found = self.identity.judge(evidence, seen, self.newest, &mut self.frontier, at);
+        match found {
+            IdReset::None => {}
+            IdReset::Reset => self.resets += 1,
+            IdReset::OtherDatabase => self.rebuild(),
         }
-        if verdict.other_database {
-            self.rebuild();
-            return Judgement::OtherDatabase;
-        }
-        verdict.returned.iter().for_each(|&high| self.frontier.return_to(high));
-        verdict.keep.iter().for_each(|&(lo, hi)| self.frontier.keep(lo, hi));
-        verdict.recycle.iter().for_each(|&(lo, hi)| self.frontier.recycle(lo, hi, verdict.until));
-        verdict.forget.iter().for_each(|&(lo, hi)| self.frontier.forget(lo, hi, at));
-        self.resets += u64::from(verdict.is_reset);
-        if verdict.is_reset { Judgement::Reset } else { Judgement::InPlace }
+        found
     }
 
     /// What to look for at `now` (both in milliseconds), in a source of so many `tables`.
@@ -338,7 +328,7 @@ impl Ledger {
             let judged = |id: &&i64| may_be_known.iter().any(|(lo, hi, _)| (lo..=hi).contains(id));
             applied.uncertain += group.ids.iter().filter(judged).count() as u64;
             if group.done {
-                let labels = identity::checksum(group.set.iter().chain(&group.by));
+                let labels = witness::checksum(group.set.iter().chain(&group.by));
                 let ats = group.ats.iter().copied().chain(std::iter::repeat(None));
                 counted.extend(group.ids.iter().copied().zip(ats.map(|at| Mark::of(at, labels))));
             }
@@ -353,7 +343,7 @@ impl Ledger {
             }
         }
         counted.sort_unstable_by_key(|(id, _)| *id);
-        self.identity.remember(counted);
+        self.identity.remember(&counted);
         applied.late = retired;
         self.late += applied.late;
         self.uncertain += applied.uncertain;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::{Duration, Instant};
 
 use super::read_keyed::Answer;
-use crate::ledger::{Applied, Judgement, Ledger};
+use crate::ledger::{Applied, IdReset, Ledger};
 use crate::postgres::{Failure, Target};
 use crate::source::Source;
 use crate::source::key::Key;
@@ -70,16 +70,16 @@ impl ChangeLog {
     }
 
     /// What rows that were counted before say of the table.
-    pub fn judged(&self, source: &Source, judgement: Judgement) {
+    pub fn judged(&self, source: &Source, judgement: IdReset) {
         let source = &source.name;
         match judgement {
-            Judgement::InPlace => {}
-            Judgement::Reset => tracing::warn!(
+            IdReset::None => {}
+            IdReset::Reset => tracing::warn!(
                 source,
                 "the ids started again, or were set back: rows under ids that were counted before are new if they are \
                  others; totals stay"
             ),
-            Judgement::OtherDatabase => tracing::warn!(
+            IdReset::OtherDatabase => tracing::warn!(
                 source,
                 "none of the rows of this database was counted: they are counted anew, and totals become the larger of both"
             ),

@@ -8,10 +8,11 @@ use tokio::time::{Duration, Instant};
 use super::failing;
 use super::look::{LOOK_RANGES, look};
 use super::{Poller, Tracked, read_keyed};
+use crate::ledger::evidence::Evidence;
 use crate::ledger::frontier::{Range, ReadPlan, Sighting, Watch};
-use crate::ledger::identity::{Evidence, Mark, checksum};
 use crate::ledger::missing::Moment;
-use crate::ledger::{Applied, ApplyError, Group, Judgement, Seen};
+use crate::ledger::witness::{Mark, checksum};
+use crate::ledger::{Applied, ApplyError, Group, IdReset, Seen};
 use crate::postgres::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session, definition, is_other};
 use crate::source::Source;
 use crate::source::key::Key;
@@ -29,7 +30,7 @@ struct Answer {
     recount: Option<(ReadPlan, Vec<Group>)>,
     /// Rows that cannot be read and could before, or are new, and why one of them cannot.
     failing: (Vec<i64>, Option<Failure>),
-    judgement: Judgement,
+    judgement: IdReset,
     /// What was found by keys, in place of all that.
     keyed: Option<read_keyed::Answer>,
     /// How long it took to read the rows, or those that are read again.
@@ -338,7 +339,7 @@ impl Tracked {
         if is_rewritten && may_begin_again {
             return Ok(None);
         }
-        let mut judgement = Judgement::InPlace;
+        let mut judgement = IdReset::None;
         if key.is_by_xid() {
             let (was, now) = (self.ledger.keys().server().map(str::to_owned), ask.server.identity());
             if was.is_some_and(|was| is_other(&was, &now)) {
@@ -431,10 +432,10 @@ impl Tracked {
         first: &BTreeMap<i64, Mark>,
         evidence: &Evidence,
         at: Moment,
-    ) -> Result<Judgement, Failure> {
+    ) -> Result<IdReset, Failure> {
         if self.ledger.is_undisturbed(evidence, first) {
             Arc::make_mut(&mut self.ledger).observe(evidence);
-            return Ok(Judgement::InPlace);
+            return Ok(IdReset::None);
         }
         let all = self.ledger.all_witnesses();
         let seen = if all.is_empty() { BTreeMap::new() } else { witnesses(session, &self.source, &all).await? };

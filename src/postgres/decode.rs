@@ -5,7 +5,7 @@ use tokio_postgres::types::FromSql;
 use super::failure::{Failure, Reason};
 use super::row::{Cells, Lossy, Row};
 use crate::ledger::decimal::Decimal;
-use crate::ledger::identity::Mark;
+use crate::ledger::witness::Mark;
 use crate::ledger::{Group, Seen, cut};
 use crate::source::Source;
 use crate::source::exemplar::Rows;

@@ -142,3 +142,19 @@ async fn a_table_with_other_rows_takes_the_place_of_one() {
     source.insert(5).await;
     source.counts(55).await;
 }
+
+#[tokio::test]
+async fn a_table_swapped_for_another_one_and_back() {
+    for rows in [20, 2_000] {
+        let source = Source::counted(rows).await;
+        source.db.batch("CREATE TABLE other (LIKE events INCLUDING ALL)").await;
+        source.db.batch(&format!("INSERT INTO other (id) SELECT generate_series(1, {rows} + 5)")).await;
+        source.db.batch("ALTER TABLE events RENAME TO mine; ALTER TABLE other RENAME TO events").await;
+        source.counts(2 * rows + 5).await;
+        source.db.batch("ALTER TABLE events RENAME TO other; ALTER TABLE mine RENAME TO events").await;
+        source.polls().await;
+        source.counts(2 * rows + 5).await;
+        source.insert(10).await;
+        source.counts(2 * rows + 15).await;
+    }
+}
