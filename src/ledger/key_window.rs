@@ -10,12 +10,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use super::known::Hash;
 use super::known::Known;
 
 /// The columns of a key as text.
 pub type Key = Vec<String>;
-/// A key in 16 bytes.
-pub type Hash = [u8; 16];
 
 /// So many keys below the window are remembered, to find out about rows that come later than they may.
 pub const MEMORY: usize = 30_000;

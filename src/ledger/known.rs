@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::key_window::Hash;
+/// A key in 16 bytes.
+pub type Hash = [u8; 16];
 
 /// Bytes of a saved key: its hash and its tick.
 const WIDTH: usize = 24;

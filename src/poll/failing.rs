@@ -111,6 +111,9 @@ pub async fn read<T, F: Future<Output = Result<Vec<T>, Failure>>>(
 }
 
 /// Reads the rows of keys by their numbers, without the rows on which the SELECT raises; like [`read`] otherwise.
+///
+/// # Errors
+/// Fails if the database does not answer, or if so many rows fail that none could be read.
 pub async fn read_numbers<T, F: Future<Output = Result<Vec<T>, Failure>>>(
     session: &Session,
     numbers: &[Range],

@@ -96,6 +96,9 @@ impl Session {
 }
 
 /// The keys of rows of a source with these columns.
+///
+/// # Errors
+/// Fails if the SELECT does.
 pub async fn scan_keys(
     session: &Session,
     source: &Source,
@@ -144,6 +147,9 @@ pub async fn latest(
 }
 
 /// The rows of keys of a source with these columns.
+///
+/// # Errors
+/// Fails if the SELECT does, or gives what cannot be counted.
 pub async fn read_keys(
     session: &Session,
     source: &Source,
