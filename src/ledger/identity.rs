@@ -69,6 +69,9 @@ struct Look<'a> {
     survivor: Option<i64>,
 }
 
+/// Another row under the id of a witness: the id, the witness, and when the row finished.
+type OtherRow<'w> = (i64, &'w Witness, Option<i64>);
+
 impl Identity {
     /// The ids to look at first: the newest witness, the smallest, and rows that would be counted if they came back.
     pub fn first_ids(&self, frontier: &Frontier) -> Vec<i64> {
@@ -260,20 +263,19 @@ impl Identity {
 
     /// Whether the rows of a run that are there are others than those that were counted, and not these, edited.
     fn is_new(&self, run: Run, within: &[(i64, Status)], look: &Look<'_>) -> bool {
-        let others: Vec<(i64, &Witness, Option<i64>)> = within
+        let others: Vec<OtherRow<'_>> = within
             .iter()
             .filter_map(|(id, status)| match status {
                 Status::Other(at) => Some((*id, self.witnesses.get(*id)?, *at)),
                 _ => None,
             })
             .collect();
-        let majority = |test: &dyn Fn(&(i64, &Witness, Option<i64>)) -> bool| {
-            others.iter().filter(|other| test(other)).count() * 2 > others.len()
-        };
+        let majority =
+            |test: &dyn Fn(&OtherRow<'_>) -> bool| others.iter().filter(|other| test(other)).count() * 2 > others.len();
         if majority(&|(id, _, _)| look.seen.get(id).is_some_and(|mark| self.former.has(*id, mark))) {
             return true;
         }
-        let doubt = |(id, witness, _): &(i64, &Witness, Option<i64>)| {
+        let doubt = |(id, witness, _): &OtherRow<'_>| {
             if look.was_unsettled || self.sequence.can_have_drawn(*id) { witness.doubt } else { Doubt::None }
         };
         let were_absent = others.iter().any(|(_, witness, _)| witness.absent);
