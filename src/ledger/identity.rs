@@ -122,7 +122,8 @@ impl Identity {
 
     /// Remembers rows that were counted, in the order of their ids.
     pub fn remember(&mut self, rows: &[(i64, Mark)]) {
-        let ahead = |id| if self.sequence.is_past(id) { Doubt::None } else { Doubt::SetBack };
+        let beyond = if self.alarmed.is_some() { Doubt::SetBack } else { Doubt::Ahead };
+        let ahead = |id| if self.sequence.is_past(id) { Doubt::None } else { beyond };
         self.witnesses.remember(rows, self.order + 1, ahead);
         self.order += rows.len() as u64;
     }
@@ -154,7 +155,7 @@ impl Identity {
         }
         let before = std::mem::replace(&mut self.fresh, doubt);
         let to_all = if before == Doubt::SetBack { before } else { doubt };
-        self.witnesses.iter_mut().for_each(|(_, witness)| witness.doubt = witness.doubt.max(to_all));
+        self.witnesses.iter_mut().for_each(|(_, witness)| witness.doubt = witness.doubt.and(to_all));
         let can_come = |id| was_unsettled || self.sequence.can_have_drawn(id);
         if to_all != Doubt::None {
             self.latest = self.order;
@@ -284,6 +285,8 @@ impl Identity {
         let is_last = run.above.is_none();
         match others.iter().map(doubt).max().unwrap_or_default() {
             Doubt::SetBack => true,
+            // Else it is the row that was counted, edited.
+            Doubt::Ahead => were_absent,
             // What is lost is what was written last.
             Doubt::OtherHistory if is_last => true,
             Doubt::OtherHistory => {

@@ -53,10 +53,24 @@ pub enum Doubt {
     None,
     /// The table, the sequence or the server has changed, as it does for many reasons.
     Changed,
+    /// The sequence had not come to this id when the row was counted: it was given explicitly, and is handed out once more if
+    /// the row is deleted before.
+    Ahead,
     /// The server's history is another one, or the database or the sequence is.
     OtherHistory,
-    /// The sequence was below this id when the row was counted, or after that.
+    /// The sequence was set back since the row was counted, or shortly before.
     SetBack,
+}
+
+impl Doubt {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            // What another history does not have of rows under such ids, its sequence hands out.
+            (Self::Ahead, Self::OtherHistory) => Self::SetBack,
+            (doubt, other) => doubt.max(other),
+        }
+    }
 }
 
 /// A counted row that is remembered.
@@ -82,6 +96,7 @@ impl From<SavedWitness> for Witness {
             None => Doubt::None,
             Some(1) => Doubt::Changed,
             Some(2) => Doubt::OtherHistory,
+            Some(4) => Doubt::Ahead,
             Some(_) => Doubt::SetBack,
         };
         Self { mark: Mark { at, labels }, order, absent, doubt }
@@ -90,7 +105,14 @@ impl From<SavedWitness> for Witness {
 
 impl From<Witness> for SavedWitness {
     fn from(Witness { mark: Mark { at, labels }, order, absent, doubt }: Witness) -> Self {
-        (at, labels, order, absent, (doubt != Doubt::None).then_some(doubt as i64))
+        let doubt = match doubt {
+            Doubt::None => None,
+            Doubt::Changed => Some(1),
+            Doubt::OtherHistory => Some(2),
+            Doubt::SetBack => Some(3),
+            Doubt::Ahead => Some(4),
+        };
+        (at, labels, order, absent, doubt)
     }
 }
 
