@@ -112,6 +112,12 @@ fn run(invocation: &Invocation) -> Result<ExitCode, CommandError> {
 
 async fn list(settings: &Settings, sources: &[Source], options: &Options) -> Result<Listing, CommandError> {
     let ledgers = || Ledgers::load(settings, sources);
+    let is_number = |id: &String| id.parse::<i64>().is_ok();
+    if let Some(id) =
+        options.id.as_ref().filter(|id| !is_number(id) && sources.iter().all(|source| source.key.is_none()))
+    {
+        return Err(CommandError::invalid_question(format!("--id {id}: the ids of all sources are whole numbers")));
+    }
     match (&options.selector, &options.id) {
         (None, Some(id)) => Ok(find_everywhere(settings, sources, id, options, &ledgers()).await?),
         (selector, _) => {
