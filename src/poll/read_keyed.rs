@@ -62,7 +62,7 @@ pub struct Ask<'a> {
 }
 
 impl Ask<'_> {
-    /// Reads what the window asks for; inside [`Session::part`].
+    /// Reads what the window asks for; inside [`Session::with_savepoint`].
     pub async fn read(&self, session: &Session, failing: &mut FailingKeys) -> Result<Answer, Failure> {
         let (source, key, window) = (self.source, self.key, self.window);
         let order = session.order(source, key)?;

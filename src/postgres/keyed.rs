@@ -1,4 +1,4 @@
-//! What a poll asks of a source whose rows have a key of their own; inside [`Session::part`].
+//! What a poll asks of a source whose rows have a key of their own; inside [`Session::with_savepoint`].
 
 use tokio_postgres::types::Type;
 

@@ -63,7 +63,7 @@ impl Order {
         }
     }
 
-    /// The tick of a value as [`Order::sql`] gives it; nothing if it is none of its kind.
+    /// The tick of a value as `Order::sql` gives it; nothing if it is none of its kind.
     pub fn tick(self, text: &str) -> Option<i64> {
         match self {
             // What is infinite becomes the first or the last tick.
@@ -86,7 +86,7 @@ impl Order {
         }
     }
 
-    /// The smallest value with at least this tick, as the parameter of [`Order::bound`]; nothing where all are above.
+    /// The smallest value with at least this tick, as the parameter of `Order::bound`; nothing where all are above.
     /// Letters are small if those of the column are.
     pub fn value(self, tick: i64, is_small: bool) -> Option<String> {
         match self {
