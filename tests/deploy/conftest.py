@@ -34,6 +34,7 @@ SETTINGS = {
     "poll.gap_watch": "24h",
     "series.limit": 10000,
     "series.birth_hold": "90s",
+    "series.exemplars": True,
     "state.file": None,
     "queries.dir": None,
     "web.listen_address": ":10060",

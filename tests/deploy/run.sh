@@ -16,6 +16,6 @@ need psql postgresql-client
 need systemd-analyze systemd
 need strace strace
 venv=.tools/deploy-venv
-environment tests/deploy/requirements.txt $venv
+environment tests/deploy/requirements.txt "$venv"
 
 exec "$venv/bin/python" -m pytest -p no:cacheprovider -q -rs tests/deploy "$@" </dev/null

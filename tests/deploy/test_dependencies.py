@@ -77,7 +77,8 @@ def objections(metadata):
             yield f"{at}: from {package['source']}"
         if package["name"] in [banned["crate"] for banned in DENY["bans"]["deny"]]:
             yield f"{at}: banned"
-    times = collections.Counter(p["name"] for p in packages)
+    skipped = [skip["crate"] for skip in DENY["bans"].get("skip", [])]
+    times = collections.Counter(p["name"] for p in packages if f"{p['name']}@{p['version']}" not in skipped)
     for dependency in ours["dependencies"]:
         if times[dependency["name"]] > 1:
             yield f"{dependency['name']}: {times[dependency['name']]} versions of a dependency of ours"

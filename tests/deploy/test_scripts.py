@@ -14,7 +14,7 @@ SCRIPTS = sorted(
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_shellcheck(script):
-    must(TOOLS / "shellcheck", "--enable=quote-safe-variables", script)
+    must(TOOLS / "shellcheck", "--external-sources", "--enable=quote-safe-variables", script)
     assert script.stat().st_mode & 0o111, "not executable"
 
 

@@ -206,7 +206,9 @@ async fn a_database_that_is_gone_is_said_with_its_reason() {
     cluster.stop_fast().expect("a stop");
     // Not while it tries again.
     let words = Page::that_says(&exporter, "next try in").await.words();
-    for expected in ["The database cannot be read (connect): ", "since ", "its data is withdrawn in 4 m", "→ is the server running"] {
+    for expected in
+        ["The database cannot be read (connect): ", "since ", "its data is withdrawn in 4 m", "→ is the server running"]
+    {
         assert!(words.contains(expected), "no «{expected}» in {words}");
     }
     assert!(words.contains("failing") && words.contains("validation_executions failing"), "{words}");
