@@ -1,7 +1,8 @@
 //! The statements that read history: what happened in each step of time, by label set.
 
+use super::measure::{array, count, sum};
 use super::view::{NAME, View, view};
-use super::{Columns, array, count, ident, sum};
+use super::{Columns, ident};
 use crate::ledger::Labels;
 use crate::query::timeline::Timeline;
 use crate::source::kind::History;

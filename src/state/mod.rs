@@ -4,177 +4,21 @@
 //! rename, fsync of the folder). A lock file beside it keeps a second process away.
 
 mod file;
+mod fingerprint;
+mod saved;
 mod saver;
-mod v1;
+mod upgrade_v1;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 pub use file::StateFile;
+pub use fingerprint::Fingerprint;
+pub use saved::{Resumed, Saved, State};
 pub use saver::Saver;
-
-use crate::ledger::native::{Native, Settings};
-use crate::ledger::recount::Fresh;
-use crate::ledger::{Ledger, Shape};
-use crate::postgres::Position;
-use crate::source::Source;
 
 /// Raised when an older program could not read what a newer one wrote.
 const VERSION: u32 = 2;
-
-/// SELECTs that were shipped before, with the same rows and labels: the source, and [`Fingerprint::rows`].
-const EARLIER: [(&str, u32); 2] = [("validation_executions", 904_512_538), ("mitigation_executions", 2_624_553_394)];
-
-/// Everything that survives a restart.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct State {
-    /// Which database was counted, see [`crate::postgres::Session::identity`].
-    pub identity: Option<String>,
-    /// The last snapshot.
-    pub position: Position,
-    /// The database's clock at the last snapshot, in seconds since the epoch.
-    pub read_at: f64,
-    /// The sources by name.
-    pub sources: BTreeMap<String, Saved>,
-}
-
-/// One source as it was saved.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Saved {
-    /// What the ledger's numbers mean.
-    pub fingerprint: Arc<Fingerprint>,
-    /// What had been counted.
-    pub ledger: Arc<Ledger>,
-    /// The database's clock when it was read, in seconds since the epoch; 0 if that was not saved.
-    #[serde(default)]
-    pub read_at: f64,
-}
-
-/// The meaning of a ledger's numbers: as long as it is the same, the numbers go on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fingerprint {
-    /// The SELECT, the labels and what they are when they are missing: the meaning of every row and set.
-    rows: u32,
-    /// The meaning of each of [`Source::counts`].
-    counts: Vec<String>,
-    /// The meaning of each of [`Source::sums`].
-    sums: Vec<String>,
-    /// The meaning of each of [`Source::values`].
-    values: Vec<String>,
-    /// The labels of gauges of open rows.
-    #[serde(default)]
-    open: Vec<String>,
-    /// The meaning of each of [`Source::natives`].
-    #[serde(default)]
-    natives: Vec<String>,
-}
-
-impl Fingerprint {
-    /// The fingerprint of a definition.
-    pub fn of(source: &Source) -> Self {
-        let mut rows = format!("{:?}{:?}{:?}{:?}", source.sql, source.labels, source.by, source.missing);
-        rows.extend(source.count_if.iter().map(|column| format!("{column:?}")));
-        // How late rows can come may change.
-        rows.extend(source.key.iter().map(|key| format!("{:?}{:?}", key.columns, key.order())));
-        let value = |i: usize| format!("{:?}", source.values[i]);
-        let count = |c: &crate::source::Count| format!("{:?} {:?} {:?}", c.value.map(value), c.le, c.only);
-        // Nothing of the classic buckets is in it: their bounds may change.
-        let native = |n: &crate::source::Native| {
-            let Settings { schema, max_buckets, zero_threshold, sum } = n.settings();
-            let value = value(source.sums[sum].value);
-            format!("{value} {:?} {schema} {max_buckets} {zero_threshold:?}", n.only)
-        };
-        let mut counts: Vec<String> = source.counts.iter().map(count).collect();
-        let mut sums: Vec<String> = source.sums.iter().map(|s| format!("{} {:?}", value(s.value), s.only)).collect();
-        // A histogram is one: buckets of before beside new ones would not be cumulative.
-        for metric in &source.metrics {
-            let (bounds, slots) = (metric.kind.bounds(), metric.kind.slots());
-            if !bounds.is_empty() {
-                let of = format!(" of {bounds:?}");
-                counts[slots.counts].iter_mut().for_each(|count| count.push_str(&of));
-                slots.sum.iter().for_each(|&sum| sums[sum].push_str(&of));
-            }
-        }
-        Self {
-            rows: crc32fast::hash(rows.as_bytes()),
-            counts,
-            sums,
-            values: source.values.iter().map(|v| format!("{v:?}")).collect(),
-            open: source.open_labels().into_iter().map(str::to_owned).collect(),
-            natives: source.natives.iter().map(native).collect(),
-        }
-    }
-}
-
-/// How much of a saved source can be used.
-#[derive(Debug, PartialEq)]
-pub enum Resumed {
-    /// All of it: the definition is the same.
-    Whole(Ledger),
-    /// The rows are the same ones, some metrics are not: totals of unchanged metrics go on, new ones are counted from
-    /// the rows that are there.
-    Partly(Ledger),
-    /// Nothing: other rows, or other labels.
-    Nothing(Ledger),
-}
-
-impl Saved {
-    /// The ledger to go on with.
-    pub fn resume(self, source: &Source, shape: Shape) -> Resumed {
-        let fingerprint = Fingerprint::of(source);
-        let is_earlier = source.is_shipped() && EARLIER.contains(&(&source.name, self.fingerprint.rows));
-        if fingerprint.rows != self.fingerprint.rows && !is_earlier {
-            return Resumed::Nothing(Ledger::new(shape));
-        }
-        if (Fingerprint { rows: self.fingerprint.rows, ..fingerprint.clone() }) == *self.fingerprint {
-            return Resumed::Whole(Arc::unwrap_or_clone(self.ledger).resume(shape));
-        }
-        if source.key.is_some() {
-            // Which of the rows below the window were counted, nobody knows.
-            return Resumed::Nothing(Ledger::new(shape));
-        }
-        let was = &*self.fingerprint;
-        let mut ledger = Arc::unwrap_or_clone(self.ledger);
-        let from = |was: &[String], now: &[String]| -> Vec<Option<usize>> {
-            now.iter().map(|meaning| was.iter().position(|w| w == meaning)).collect()
-        };
-        let counts = from(&was.counts, &fingerprint.counts);
-        let sums = from(&was.sums, &fingerprint.sums);
-        let values = from(&was.values, &fingerprint.values);
-        let natives = from(&was.natives, &fingerprint.natives);
-        ledger.move_measures(&counts, &sums, &values, &natives);
-        let fresh = |from: &[Option<usize>]| from.iter().map(Option::is_none).collect();
-        let fresh =
-            Fresh { counts: fresh(&counts), sums: fresh(&sums), values: fresh(&values), natives: fresh(&natives) };
-        let mut ledger = ledger.resume(shape);
-        ledger.recount(fresh);
-        Resumed::Partly(ledger)
-    }
-
-    /// The database's clock when the numbers of a definition were read that can be published as they are saved, in
-    /// seconds since the epoch; 0 for never.
-    pub fn published_at(&self, definition: &Fingerprint) -> f64 {
-        // Open rows are read anew at each poll, so that nothing else depends on their labels.
-        if self.fingerprint.open == definition.open { self.read_at } else { 0.0 }
-    }
-
-    /// Whether every combination of labels has as many numbers as the definition that they were saved with.
-    fn is_whole(&self) -> bool {
-        let Fingerprint { counts, sums, values, natives, .. } = &*self.fingerprint;
-        let mut cells = self.ledger.sets().values().flat_map(|set| set.cells.values());
-        self.ledger.rejected().len() == values.len()
-            && cells.all(|cell| {
-                cell.counts.len() == counts.len()
-                    && cell.sums.len() == sums.len()
-                    && cell.natives.len() == natives.len()
-                    && cell.natives.iter().all(Native::is_sound)
-            })
-    }
-}
 
 /// Why there is no state to go on with.
 #[derive(Debug, thiserror::Error)]
@@ -229,7 +73,7 @@ fn decode(bytes: &[u8]) -> Result<State, LoadError> {
         return Err(damaged("its length or checksum is wrong"));
     }
     let state = match version {
-        1 => serde_json::from_slice::<v1::State>(json).map(State::from),
+        1 => serde_json::from_slice::<upgrade_v1::State>(json).map(State::from),
         _ => serde_json::from_slice::<State>(json),
     };
     let state = state.map_err(|e| LoadError::Damaged(e.to_string()))?;
@@ -241,10 +85,15 @@ fn decode(bytes: &[u8]) -> Result<State, LoadError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::fingerprint::EARLIER;
     use super::*;
     use crate::ledger::Group;
+    use crate::ledger::Ledger;
     use crate::ledger::decimal::Decimal;
     use crate::ledger::missing::Moment;
+    use crate::source::Source;
 
     fn state() -> State {
         let source = &Source::shipped().unwrap()[0];

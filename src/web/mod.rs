@@ -12,6 +12,8 @@ mod hashing;
 pub mod host;
 pub mod listen;
 mod plain_text;
+mod protection;
+mod reload;
 mod routes;
 mod status_page;
 mod timeout;
@@ -40,8 +42,8 @@ use tokio::sync::watch;
 use tokio_openssl::SslStream;
 
 pub use access::AccessControl;
-use access::Protection;
 use connection_slots::{ConnectionSlot, ConnectionSlots};
+use protection::Protection;
 pub use routes::AppState;
 use timeout::TimeoutStream;
 

@@ -7,10 +7,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::task::JoinError;
 
 use super::Client;
-use super::access::{AccessControl, Protection};
+use super::access::AccessControl;
 use super::body::Body;
 use super::host;
 use super::plain_text::plain;
+use super::protection::Protection;
 use super::status_page::{self, View};
 use crate::exposition::gzip;
 use crate::exposition::{Format, accept};

@@ -1,4 +1,5 @@
-//! A histogram: classic buckets, and a native one beside them.
+//! A histogram: classic buckets, and a native one beside them. [`crate::sql`] has the SQL of its buckets in `measure`, and of
+//! one series of it in `series`.
 
 use super::{Definition, MetricKind, Names, Part};
 use crate::exposition::{Encoder, Pairs, SeriesTotals};
