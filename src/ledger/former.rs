@@ -68,6 +68,14 @@ impl FormerRows {
             for pair in there.windows(2).filter(|pair| pair.iter().all(is_same)) {
                 frontier.take_counted(&former.counted.within(pair[0], pair[1]), at);
             }
+            // So is what lies beyond, whose times do not identify it, when all that can be told is back.
+            if there.len() > 1 && there.iter().all(is_same) {
+                frontier.take_counted(&former.counted.within(i64::MIN, there[0]), at);
+                let newest = former.marks.last_key_value().map(|(id, _)| *id);
+                if let Some(&last) = there.last().filter(|&&last| Some(last) == newest) {
+                    frontier.take_counted(&former.counted.within(last, i64::MAX), at);
+                }
+            }
             for id in there.into_iter().filter(is_same) {
                 if !frontier.is_counted(id) {
                     frontier.take_counted(&[(id, id)].into_iter().collect(), at);

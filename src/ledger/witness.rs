@@ -14,6 +14,9 @@ pub const MOST: usize = 400;
 /// Local times of any zone are less ahead.
 const NONSENSE: i64 = 26 * 3_600_000_000;
 
+/// Zones differ by quarters of an hour (microseconds).
+const QUARTER: i64 = 900_000_000;
+
 /// What identifies a counted row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
@@ -188,8 +191,8 @@ impl Witnesses {
         self.0.values().filter(|witness| witness.mark.at == at).nth(1).is_some()
     }
 
-    /// Whether rows that differ are the same ones, edited: the times of all have moved alike, by one amount or by two
-    /// (summer time), and nothing else has changed.
+    /// Whether rows that differ are the same ones in another time zone: the times of all have moved alike, by one amount or
+    /// by two (summer time), and nothing else has changed.
     pub fn are_moved(&self, seen: &BTreeMap<i64, Mark>) -> bool {
         let (mut times, mut moves) = (BTreeSet::new(), BTreeSet::new());
         let pairs = self.0.iter().filter_map(|(id, witness)| Some((witness.mark, *seen.get(id)?)));
@@ -198,7 +201,8 @@ impl Witnesses {
             times.insert(from);
             moves.insert(to.saturating_sub(from));
         }
-        (1..=2).contains(&moves.len()) && times.len() >= 3 * moves.len()
+        let are_zones = moves.iter().all(|by| by % QUARTER == 0);
+        are_zones && (1..=2).contains(&moves.len()) && times.len() >= 3 * moves.len()
     }
 
     /// The newest time of those that a test names which means something, in seconds since the epoch; `now` is in
