@@ -3,8 +3,9 @@
 //! Keys travel as text, which every type can be made from: a row is asked for by its key through the unique index, and
 //! answers under the number at which its key was asked for.
 
+use super::asked::type_name;
 use super::order::Order;
-use super::{Columns, ident, own};
+use super::{Columns, own};
 use crate::source::Source;
 use crate::source::key::{Key, Way};
 
@@ -17,16 +18,6 @@ pub enum Start {
     From,
     /// Behind the row whose place ([`Key::place`]) is in the parameters.
     After,
-}
-
-/// The type of a column as a cast has it.
-pub(super) fn type_name<'c>(columns: &'c Columns, column: &str) -> &'c str {
-    match columns.get(column).map_or("text", |column| column.type_name.as_str()) {
-        // Without a length these are cut to one character, or one bit.
-        "character" => "bpchar",
-        "bit" => "varbit",
-        other => other,
-    }
 }
 
 /// At most so many keys of rows in the order in which they appear: the columns of the place as text, and what
@@ -121,25 +112,6 @@ pub fn newest(source: &Source, key: &Key, order: Order) -> String {
         "SELECT {}\nFROM (\n{}\n) AS execution\nWHERE {column} IS NOT NULL\nORDER BY {column} DESC\nLIMIT 1",
         order.sql(key.order()),
         source.sql
-    )
-}
-
-/// Follows FROM: the rows whose keys are in the parameters, an array of text for each column of the key, with `asked.n`,
-/// the number at which a key stands there. Two rows of one key are both shown.
-pub(super) fn asked(source: &Source, key: &Key, columns: &Columns) -> String {
-    let parameters: Vec<String> = (1..=key.columns.len()).map(|i| format!("${i}::text[]")).collect();
-    let names: Vec<String> = (1..=key.columns.len()).map(|i| format!("key_{i}")).collect();
-    let same = |(i, column): (usize, &String)| {
-        format!("execution.{} = asked.key_{}::{}", ident(column), i + 1, type_name(columns, column))
-    };
-    let same: Vec<String> = key.columns.iter().enumerate().map(same).collect();
-    format!(
-        "unnest({}) WITH ORDINALITY AS asked ({}, n)\n    CROSS JOIN LATERAL (\n      SELECT * FROM (\n{}\n      ) AS execution\n      \
-         WHERE {}\n      LIMIT 2\n    ) AS execution",
-        parameters.join(", "),
-        names.join(", "),
-        source.sql,
-        same.join(" AND "),
     )
 }
 

@@ -1,5 +1,6 @@
 //! Composes the statements around the SELECT of a source. Pure text; nothing here talks to a database.
 
+mod asked;
 mod evidence;
 pub mod history;
 pub mod key;

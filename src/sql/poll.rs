@@ -1,8 +1,9 @@
 //! The statement of a poll.
 
+use super::asked::asked;
 use super::measure::{array, count, exact_sum, rows};
 use super::value::{bounded, is_int4, number, parsed, rejection};
-use super::{Columns, KNOWN, MAX_EXEMPLAR, SPACE, column, condition, exemplar, ident, keyed, own, since, valid};
+use super::{Columns, KNOWN, MAX_EXEMPLAR, SPACE, column, condition, exemplar, ident, own, since, valid};
 use crate::ledger::MAX_LABEL_BYTES;
 use crate::ledger::frontier::{Range, ReadPlan};
 use crate::source::{Source, Sum, Value};
@@ -81,7 +82,7 @@ pub fn poll(source: &Source, columns: &Columns, plan: &ReadPlan) -> String {
         middle = list(&middle, "    "),
         inner = list(&inner, "      "),
         rows = match &source.key {
-            Some(key) => keyed::asked(source, key, columns),
+            Some(key) => asked(source, key, columns),
             None => in_ranges(source, plan),
         },
         keys = keys().collect::<Vec<_>>().join(", "),

@@ -164,7 +164,7 @@ pub fn has_id(source: &Source, columns: &Columns, id: &str) -> Option<String> {
     };
     let values: Vec<&str> = if key.columns.len() == 1 { vec![id] } else { id.split(',').collect() };
     let is = |(column, value): (&String, &&str)| {
-        format!("{} = {}::{}", own(column), literal(value.trim()), super::keyed::type_name(columns, column))
+        format!("{} = {}::{}", own(column), literal(value.trim()), super::asked::type_name(columns, column))
     };
     let all: Vec<String> = key.columns.iter().zip(&values).map(is).collect();
     (values.len() == key.columns.len()).then(|| all.join(" AND "))

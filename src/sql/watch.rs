@@ -1,7 +1,8 @@
 //! The statements that look for rows under ids or keys, without their measures.
 
+use super::asked::asked;
 use super::poll::{left_out, number_of_row, short};
-use super::{Columns, KNOWN, ident, keyed, own, since};
+use super::{Columns, KNOWN, ident, own, since};
 use crate::source::Source;
 use crate::source::key::Key;
 
@@ -22,7 +23,7 @@ pub fn watch(source: &Source, limit: usize) -> String {
 
 /// The same of the rows whose keys are asked for.
 pub fn watch_keys(source: &Source, key: &Key, columns: &Columns) -> String {
-    watched(source, &keyed::asked(source, key, columns))
+    watched(source, &asked(source, key, columns))
 }
 
 fn watched(source: &Source, rows: &str) -> String {

@@ -65,7 +65,7 @@ async fn a_sequence_set_back_by_the_transaction_that_replaces_all_rows() {
     let writer = source.db.client().await;
     let mut total = 10;
     // Fewer each time: a sequence that ends where it stood before tells nothing.
-    for (polls, rows) in [(0, 7), (1, 5), (2, 3)] {
+    for (polls, rows) in [(0, 7), (1, 5)] {
         let rows_again = format!("INSERT INTO events (done) SELECT true FROM generate_series(1, {rows})");
         let replace = format!("BEGIN; DELETE FROM events; SELECT setval('events_id_seq', 1, false); {rows_again}");
         writer.batch_execute(&replace).await.expect("rows");
