@@ -18,6 +18,7 @@ pub mod evidence;
 pub mod exemplar;
 mod former;
 pub mod frontier;
+mod group;
 pub mod id_set;
 pub mod identity;
 pub mod key_window;
@@ -40,10 +41,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use decimal::Decimal;
 use evidence::Evidence;
-use exemplar::Exemplars;
 use frontier::{Frontier, ReadPlan, Sighting, Watch};
+use group::checked_rows;
+pub use group::{ApplyError, Group, OpenRows, Seen};
 pub use identity::IdReset;
 use identity::Identity;
 use key_window::KeyWindow;
@@ -75,74 +76,6 @@ pub struct Shape {
     pub limit: usize,
 }
 
-/// Rows of one poll that share their labels and whether they are done, as the aggregate statement returns them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Group {
-    /// Values of the labels that identify a set.
-    pub set: Labels,
-    /// Values of the other labels.
-    pub by: Labels,
-    /// Values of the labels of gauges of open rows.
-    pub open: Labels,
-    /// Whether these rows are finished.
-    pub done: bool,
-    /// True if they are not to be counted: they were before, see [`ReadPlan::ranges`], or the source leaves them out.
-    pub known: bool,
-    /// The ids of the rows.
-    pub ids: Vec<i64>,
-    /// When each of them finished, in seconds since the epoch.
-    pub ats: Vec<Option<f64>>,
-    /// When the newest of them finished that is not in the future, in seconds since the epoch.
-    pub newest: Option<f64>,
-    /// Whole-number measures, see [`Shape::counts`].
-    pub counts: Vec<u64>,
-    /// Sums, see [`Shape::sums`].
-    pub sums: Vec<Decimal>,
-    /// Rejected values, see [`Shape::values`].
-    pub rejected: Vec<u64>,
-    /// If they are not finished: since when the oldest has been there, in seconds since the epoch, by each column that says so.
-    pub oldest: Vec<Option<f64>>,
-    /// The values for each of [`Shape::natives`].
-    pub values: Vec<Vec<f64>>,
-    /// The newest rows behind the counts and sums.
-    pub exemplars: Exemplars,
-}
-
-/// Ids of a watch that are there, by whether they are done and by the labels of gauges of open rows.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen {
-    /// Whether these rows are finished.
-    pub done: bool,
-    /// Values of the labels of gauges of open rows.
-    pub open: Labels,
-    /// The ids of the rows.
-    pub ids: Vec<i64>,
-    /// True if the source leaves them out.
-    pub known: bool,
-    /// If they are not finished: since when each has been there, in seconds since the epoch, by each column that says so.
-    pub since: Vec<Vec<Option<f64>>>,
-}
-
-/// Rows seen and not done.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct OpenRows {
-    /// How many.
-    pub rows: u64,
-    /// Since when the oldest has been there, in seconds since the epoch, by each column that says so.
-    pub oldest: Vec<Option<f64>>,
-}
-
-impl OpenRows {
-    /// Adds others.
-    pub fn add(&mut self, other: &Self) {
-        self.rows += other.rows;
-        self.oldest.resize(self.oldest.len().max(other.oldest.len()), None);
-        for (oldest, other) in self.oldest.iter_mut().zip(&other.oldest) {
-            *oldest = oldest.iter().chain(other).copied().reduce(f64::min);
-        }
-    }
-}
-
 /// What a poll changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -154,29 +87,6 @@ pub struct Applied {
     pub uncertain: u64,
     /// There is more to read: poll again at once.
     pub more: bool,
-}
-
-/// An answer that cannot be right; the ledger is as it was.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApplyError {
-    /// The SELECT returned one id more than once.
-    #[error(
-        "the SELECT returns id {0} more than once: each execution must be one row with an id of its own (a join that multiplies rows?)"
-    )]
-    Duplicate(i64),
-    /// The SELECT returned an id that was not asked for.
-    #[error("the SELECT returns id {0}, which was not asked for: the column \"id\" must be that of the table")]
-    Foreign(i64),
-    /// The SELECT returned one key more than once.
-    #[error(
-        "the SELECT returns one key more than once: each event must be one row with a key of its own (a join that multiplies rows?)"
-    )]
-    DuplicateKey,
-    /// A row that was seen is not there under its key.
-    #[error(
-        "a row is not found under its key, read in the same moment: the columns of \"key\" must be those of the table, unchanged"
-    )]
-    Unfindable,
 }
 
 /// The ledger of one source. A copy of it is cheap: see [`Sets`].
@@ -472,20 +382,6 @@ impl Ledger {
     }
 }
 
-/// The ids of an answer in order with whether they are done, each once and asked for.
-fn checked_rows(plan: &ReadPlan, groups: &[Group]) -> Result<Vec<(i64, bool)>, ApplyError> {
-    let mut rows: Vec<(i64, bool)> = groups.iter().flat_map(|g| g.ids.iter().map(|&id| (id, g.done))).collect();
-    rows.sort_unstable();
-    if let Some(pair) = rows.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(ApplyError::Duplicate(pair[0].0));
-    }
-    let asked = |id: i64| plan.ranges.get(plan.ranges.partition_point(|r| r.1 < id)).is_some_and(|r| r.0 <= id);
-    match rows.iter().find(|row| !asked(row.0)) {
-        Some(row) => Err(ApplyError::Foreign(row.0)),
-        None => Ok(rows),
-    }
-}
-
 fn overflow(labels: usize) -> Labels {
     vec![OVERFLOW.to_owned(); labels]
 }
@@ -498,6 +394,7 @@ pub fn cut(mut label: String) -> String {
 
 #[cfg(test)]
 pub(super) mod testing {
+    use super::decimal::Decimal;
     use super::*;
 
     pub fn shape(limit: usize) -> Shape {
@@ -540,114 +437,4 @@ pub(super) mod testing {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::recount::Fresh;
-    use super::testing::{done, poll, shape, totals};
-    use super::*;
-
-    #[test]
-    fn an_id_twice_is_refused_and_changes_nothing() {
-        let mut ledger = Ledger::new(shape(10));
-        let before = ledger.clone();
-        assert_eq!(poll(&mut ledger, vec![done("a", &[1, 2]), done("b", &[2])]), Err(ApplyError::Duplicate(2)));
-        assert_eq!(ledger, before);
-        poll(&mut ledger, vec![done("a", &[1, 2])]).unwrap();
-        assert_eq!(poll(&mut ledger, vec![done("a", &[2])]), Err(ApplyError::Foreign(2)));
-    }
-
-    #[test]
-    fn sets_above_the_limit_are_folded_for_life() {
-        let mut ledger = Ledger::new(shape(2));
-        poll(&mut ledger, vec![done("a", &[1]), done("b", &[2]), done("c", &[3])]).unwrap();
-        poll(&mut ledger, vec![done("c", &[4]), done("a", &[5])]).unwrap();
-        let names: Vec<_> = ledger.sets().keys().map(|l| l[0].as_str()).collect();
-        assert_eq!(names, [OVERFLOW, "a", "b"]);
-        assert_eq!((ledger.overflowed(), ledger.rows()), (2, 5));
-    }
-
-    #[test]
-    fn other_labels_above_the_limit_are_folded_too() {
-        let mut ledger = Ledger::new(shape(2));
-        for id in 1..=50 {
-            let by = vec![format!("status {id}")];
-            poll(&mut ledger, vec![Group { by, ..done("a", &[id]) }]).unwrap();
-        }
-        let cells: Vec<_> = ledger.sets().values().flat_map(|set| set.cells.keys()).cloned().collect();
-        assert_eq!(cells, [[OVERFLOW], ["completed"], ["failed"], ["status 1"], ["status 2"]]);
-        assert_eq!((ledger.overflowed(), totals(&ledger)["a"]), (48, 50));
-    }
-
-    #[test]
-    fn a_recount_of_another_database_folds_what_was_folded_in_whatever_order_it_comes() {
-        let mut ledger = Ledger::new(shape(2));
-        poll(&mut ledger, vec![done("a", &[1]), done("b", &[2]), done("c", &[3, 4])]).unwrap();
-        let before = totals(&ledger);
-        ledger.rebuild();
-        poll(&mut ledger, vec![done("c", &[3, 4]), done("b", &[2]), done("a", &[1])]).unwrap();
-        assert_eq!(totals(&ledger), before);
-        // Without any that was folded, new labels share the limit with the old ones.
-        let mut ledger = Ledger::new(shape(2));
-        poll(&mut ledger, vec![done("a", &[1])]).unwrap();
-        ledger.rebuild();
-        poll(&mut ledger, vec![done("c", &[3]), done("b", &[2]), done("a", &[1])]).unwrap();
-        assert_eq!(totals(&ledger).into_keys().collect::<Vec<_>>(), [OVERFLOW, "a", "c"]);
-    }
-
-    #[test]
-    fn in_another_database_totals_become_the_larger_of_both() {
-        let mut ledger = Ledger::new(shape(10));
-        poll(&mut ledger, vec![done("a", &[1, 2, 3])]).unwrap();
-        ledger.rebuild();
-        poll(&mut ledger, vec![done("a", &[7])]).unwrap();
-        assert_eq!(totals(&ledger)["a"], 3, "one row there, three counted before");
-        poll(&mut ledger, vec![done("a", &[8])]).unwrap();
-        assert_eq!(totals(&ledger)["a"], 4);
-        ledger.rebuild();
-        poll(&mut ledger, vec![done("a", &[1, 2, 3, 4, 5])]).unwrap();
-        assert_eq!(totals(&ledger)["a"], 5, "more rows there than were counted before");
-    }
-
-    #[test]
-    fn an_explicit_id_far_away_is_one_range_in_which_the_sequence_goes_on() {
-        let mut ledger = Ledger::new(shape(10));
-        poll(&mut ledger, vec![done("a", &[1, 1_000_000_000_000])]).unwrap();
-        assert_eq!(ledger.frontier().missing().watched(), 1, "that below the first id is none");
-        for id in 2..50 {
-            ledger.age(Moment { now: i64::MAX, xmin: 9, xmax: 9 }, 1);
-            assert_eq!(poll(&mut ledger, vec![done("a", &[id])]).unwrap().counted, 1);
-        }
-        assert_eq!(ledger.frontier().missing().watched(), 1);
-    }
-
-    #[test]
-    fn new_measures_are_counted_from_counted_rows_alone() {
-        let mut ledger = Ledger::new(shape(10));
-        poll(&mut ledger, vec![done("a", &[1, 2, 4])]).unwrap();
-        ledger.move_measures(&[Some(0), None], &[None], &[Some(0)], &[None]);
-        let natives = vec![native::Settings { schema: 0, max_buckets: 9, zero_threshold: 0.1, sum: 0 }];
-        let mut ledger = ledger.resume(Shape { counts: 2, natives, ..shape(10) });
-        ledger.recount(Fresh { counts: vec![false, true], sums: vec![true], values: vec![false], natives: vec![true] });
-        assert_eq!(ledger.plan_recount(2).unwrap().ranges, [(1, 2, None)]);
-        let plan = ledger.plan_recount(3).unwrap();
-        assert_eq!(plan.ranges, [(1, 2, None), (4, 4, None)], "3 is missing");
-        let values = |ids: &[i64]| vec![ids.iter().map(|id| *id as f64).collect()];
-        let group = |ids: &[i64]| Group { counts: vec![ids.len() as u64; 2], values: values(ids), ..done("a", ids) };
-        ledger.apply_recount(&plan, vec![group(&[1, 2])]).unwrap();
-        assert_eq!(ledger.plan_recount(2), None, "4 is gone");
-        let cell = &ledger.sets()[&vec!["a".to_owned()]].cells[&vec!["completed".to_owned()]];
-        assert_eq!((&cell.counts[..], cell.sums[0].to_f64()), (&[3, 2][..], 0.5));
-        assert_eq!((&cell.natives[0].buckets[..], cell.natives[0].sum.to_f64()), (&[(0, 1), (1, 1)][..], 0.5));
-    }
-
-    #[test]
-    fn rows_that_the_source_leaves_out_are_not_in_new_measures_either() {
-        let mut ledger = Ledger::new(shape(10));
-        let left_out = || Group { known: true, ..done("a", &[2]) };
-        poll(&mut ledger, vec![done("a", &[1]), left_out()]).unwrap();
-        ledger.move_measures(&[None], &[None], &[None], &[]);
-        ledger.recount(Fresh { counts: vec![true], sums: vec![true], values: vec![true], natives: vec![] });
-        let plan = ledger.plan_recount(10).unwrap();
-        ledger.apply_recount(&plan, vec![done("a", &[1]), left_out()]).unwrap();
-        assert_eq!(totals(&ledger)["a"], 1);
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! cut at the limit, read on (a long history, or an outage to catch up with), and finish with one snapshot of all
 //! sources; save the state; publish. Failures leave the last pages where they are, until they are stale.
 
+mod at_once;
 pub mod backoff;
 mod change_log;
 pub mod chunk_size;
@@ -12,6 +13,7 @@ mod look;
 mod persist;
 mod read;
 mod read_keyed;
+mod server;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -5,20 +5,19 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
 
+use super::at_once::AtOnce;
 use super::failing;
-use super::look::{LOOK_RANGES, look};
+use super::look::look;
 use super::{Poller, Tracked, read_keyed};
 use crate::ledger::evidence::Evidence;
 use crate::ledger::frontier::{Range, ReadPlan, Sighting, Watch};
 use crate::ledger::missing::Moment;
-use crate::ledger::witness::{Mark, checksum};
+use crate::ledger::witness::Mark;
 use crate::ledger::{Applied, ApplyError, Group, IdReset, Seen};
-use crate::postgres::{Checking, Demand, Failure, Opening, Position, Reason, ServerId, Session, definition, is_other};
+use crate::postgres::{Failure, Opening, Reason, ServerId, Session, definition, is_other};
 use crate::source::Source;
 use crate::source::key::Key;
 
-/// A statement may take so long while only new rows are read, unless one has taken longer.
-const STEADY: Duration = Duration::from_secs(10);
 /// A transaction begins again so often when a table was rewritten after its snapshot was taken.
 const ATTEMPTS: u32 = 5;
 
@@ -34,15 +33,6 @@ struct Answer {
     /// What was found by keys, in place of all that.
     keyed: Option<read_keyed::Answer>,
     /// How long it took to read the rows, or those that are read again.
-    took: Duration,
-}
-
-/// All that a poll asks of a source, answered by one statement.
-struct AtOnce {
-    /// Counted rows that were looked at.
-    witnesses: BTreeMap<i64, Mark>,
-    watched: Option<(Sighting, Vec<Seen>)>,
-    groups: Vec<Group>,
     took: Duration,
 }
 
@@ -137,32 +127,6 @@ impl Poller {
         result.map(|applied| applied.more)
     }
 
-    /// The connection with its transaction open: the one of the last poll as long as its server is what it was, else a
-    /// new one to a server that does not lag.
-    async fn session(&mut self) -> Result<(Session, Opening), Failure> {
-        if let Some(mut session) = self.session.take().filter(|session| !session.is_over()) {
-            session.limit_statements(self.statement_limit());
-            let opening = session.begin().await?;
-            if session.fits(&opening.position) {
-                return Ok((session, opening));
-            }
-            tracing::info!(server = session.name(), "left: it is no longer what target_session_attrs asks for");
-        }
-        let demand = NotBehind { identity: self.identity.as_deref(), last: &self.position };
-        let mut session = self.target.connect_if(&demand).await?;
-        session.limit_statements(self.statement_limit());
-        let opening = session.begin().await?;
-        Ok((session, opening))
-    }
-
-    /// How long a statement may take now: while little is to be read, less than the setting allows, so that a server that hangs
-    /// is left soon.
-    fn statement_limit(&self) -> Duration {
-        let limit = self.target.timeouts().statement;
-        let is_steady = self.tracked.iter().all(|tracked| tracked.ledger.is_complete() && !tracked.is_slow);
-        if is_steady { limit.min(STEADY) } else { limit }
-    }
-
     /// Asks the sources in a transaction that has begun; nothing if it is to begin again, which it `may`.
     async fn ask(
         &mut self,
@@ -203,58 +167,10 @@ impl Poller {
     fn gap_watch(&self) -> i64 {
         i64::try_from(self.poll.gap_watch.as_millis()).unwrap_or(i64::MAX)
     }
-
-    /// Notes which database this is. Whether its rows are those that were counted, they tell themselves.
-    fn identify(&mut self, server: &ServerId) {
-        let identity = server.identity();
-        if self.identity.as_ref().is_some_and(|was| is_other(was, &identity)) {
-            tracing::warn!(
-                was = self.identity,
-                now = identity,
-                "this is another database: rows that were counted are looked for in it"
-            );
-            self.position = crate::postgres::Position::default();
-        }
-        if self.identity.as_ref() != Some(&identity) {
-            self.identity = Some(identity);
-        }
-    }
-
-    /// A standby that lags would un-see what has been counted, and miss what is asked for.
-    fn is_ahead(&self, opening: &Opening) -> Result<(), Failure> {
-        let (now, last) = (&opening.position, &self.position);
-        if now.is_behind(last) { Err(behind(now, last)) } else { Ok(()) }
-    }
 }
 
 fn moment(opening: &Opening) -> Moment {
     Moment { now: (opening.clock * 1000.0) as i64, xmin: opening.position.xmin, xmax: opening.position.xmax }
-}
-
-/// A server of the same database may not lag behind what was read last.
-struct NotBehind<'a> {
-    identity: Option<&'a str>,
-    last: &'a Position,
-}
-
-impl Demand for NotBehind<'_> {
-    fn check<'a>(&'a self, session: &'a Session) -> Checking<'a> {
-        Box::pin(async {
-            let Some(identity) = self.identity else { return Ok(()) };
-            let position = session.begin().await?.position;
-            let is_same = !is_other(identity, &session.who().await?.identity());
-            session.end().await?;
-            if is_same && position.is_behind(self.last) { Err(behind(&position, self.last)) } else { Ok(()) }
-        })
-    }
-}
-
-/// Without numbers in the message: the log has a line for each new text.
-fn behind(now: &Position, last: &Position) -> Failure {
-    let numbers = format!("xmin {}, xmax {}; last xmin {}, xmax {}", now.xmin, now.xmax, last.xmin, last.xmax);
-    let failure =
-        Failure::new(Reason::Behind, "the standby lags: its snapshot is older than the last one that was read");
-    Failure { detail: Some(numbers), ..failure }.losing()
 }
 
 impl Tracked {
@@ -388,42 +304,6 @@ impl Tracked {
         Ok((Some((plan, groups)), started.elapsed()))
     }
 
-    /// Witnesses, open and missing ids, and the tail by one statement; nothing if that is too much for one, or if the
-    /// SELECT raises on a row.
-    ///
-    /// With a thousand partitions the server takes longer to plan a statement than to run it.
-    async fn at_once(&mut self, session: &Session, watch: Option<&Watch>) -> Result<Option<AtOnce>, Failure> {
-        let ranges = self.failing.cut_out(watch.map_or_else(Vec::new, |watch| watch.ranges.clone()));
-        let plan = self.ledger.plan_at_once(watch.unwrap_or(&Watch::default()), &ranges, self.chunk.rows());
-        let Some(plan) = plan.filter(|plan| plan.ranges.len() <= LOOK_RANGES) else { return Ok(None) };
-        let started = Instant::now();
-        let groups = match session.read(&self.source, &plan).await {
-            Err(failure) if failing::is_of_a_row(&failure) => {
-                session.batch("ROLLBACK TO SAVEPOINT source").await?;
-                return Ok(None);
-            }
-            groups => groups?,
-        };
-        let took = started.elapsed();
-        let (witnesses, mut groups) = part_witnesses(groups, &self.ledger.witnesses()).map_err(|e| self.wrong(&e))?;
-        let Some(watch) = watch else {
-            return Ok(Some(AtOnce { witnesses, watched: None, groups, took }));
-        };
-        let seen: Vec<Seen> = groups.iter().map(|group| as_seen(group, self.ledger.frontier().high())).collect();
-        let sighting = self.ledger.sort(watch, &seen).map_err(|e| self.wrong(&e))?;
-        let mut ids: Vec<i64> = seen.iter().flat_map(|seen| seen.ids.iter().copied()).collect();
-        ids.sort_unstable();
-        let within = |lo, hi| ids.partition_point(|&id| id <= hi) - ids.partition_point(|&id| id < lo);
-        if sighting.found.len() > self.chunk.rows()
-            || ranges.iter().any(|&(lo, hi)| within(lo, hi) >= self.chunk.rows())
-        {
-            return Ok(None);
-        }
-        groups.iter_mut().for_each(|group| keep(group, |id| sighting.still_open.binary_search(&id).is_err()));
-        groups.retain(|group| !group.ids.is_empty());
-        Ok(Some(AtOnce { witnesses, watched: Some((sighting, seen)), groups, took }))
-    }
-
     /// Looks at rows that were counted, whether they are still the same ones; at all of them if the first ones call for
     /// that.
     async fn judge(
@@ -462,42 +342,9 @@ impl Tracked {
         Ok(applied)
     }
 
-    fn wrong(&self, error: &ApplyError) -> Failure {
+    pub(super) fn wrong(&self, error: &ApplyError) -> Failure {
         Failure::new(Reason::Duplicate, format!("{}.sql: {error}", self.source.name))
     }
-}
-
-/// Leaves only some of the rows of a group that is not to be counted, or of which only the ids and times are asked.
-fn keep(group: &mut Group, is_kept: impl Fn(i64) -> bool) {
-    let kept: Vec<bool> = group.ids.iter().map(|&id| is_kept(id)).collect();
-    let mut is_kept = kept.iter();
-    group.ids.retain(|_| *is_kept.next().unwrap_or(&true));
-    let mut is_kept = kept.iter();
-    group.ats.retain(|_| *is_kept.next().unwrap_or(&true));
-}
-
-/// Takes the rows under some ids out of the known ones.
-fn part_witnesses(mut groups: Vec<Group>, ids: &[i64]) -> Result<(BTreeMap<i64, Mark>, Vec<Group>), ApplyError> {
-    let mut witnesses = BTreeMap::new();
-    for group in groups.iter_mut().filter(|group| group.known) {
-        let labels = checksum(group.set.iter().chain(&group.by));
-        for (&id, &at) in group.ids.iter().zip(&group.ats).filter(|(id, _)| ids.contains(id)) {
-            if witnesses.insert(id, Mark::of(at, labels)).is_some() {
-                return Err(ApplyError::Duplicate(id));
-            }
-        }
-        keep(group, |id| !ids.contains(&id));
-    }
-    groups.retain(|group| !group.ids.is_empty());
-    Ok((witnesses, groups))
-}
-
-/// The ids of a group up to `high` as a look at them would have found them. All that are open have the time of the oldest:
-/// no other is asked of rows with the same labels.
-fn as_seen(group: &Group, high: Option<i64>) -> Seen {
-    let ids: Vec<i64> = group.ids.iter().copied().filter(|&id| Some(id) <= high).collect();
-    let since = group.oldest.iter().map(|&oldest| vec![oldest; ids.len()]).collect();
-    Seen { done: group.done, open: group.open.clone(), ids, known: group.known, since }
 }
 
 /// Counted rows that are looked at; one that cannot be read is as good as gone.

@@ -78,6 +78,21 @@ async fn hung_in_the_middle_of_a_statement() {
     exporter.wait_for("the row", |m| m.is_up() && m.validations() == 1.0).await;
 }
 
+/// A poll that only reads new rows is given up sooner than the setting allows, once: the next one may take as long as it says.
+#[tokio::test]
+async fn a_steady_statement_may_take_ten_seconds_until_one_takes_longer() {
+    let db = Database::new().await;
+    let slow = slow_queries(&db).await;
+    let own = ["--poll.interval", "500ms", "--series.birth-hold", "0s"];
+    let exporter = Exporter::start(&db.url(), &[&own, &slow.flags()[..]].concat()).await;
+    exporter.wait_for("a poll", Metrics::is_up).await;
+    let repo = db.repository("a/b").await;
+    db.batch("UPDATE delay SET seconds = 12").await;
+    db.insert(Validation::completed(repo, "{}")).await;
+    let metrics = exporter.wait_for("the row", |m| m.validations() == 1.0).await;
+    assert_eq!(metrics.failures("timeout"), 1.0, "{}", exporter.log());
+}
+
 /// Behind a pooler, or in a statement with a long timeout, it can take minutes until a poll fails.
 #[tokio::test]
 async fn a_poll_that_hangs_is_no_success() {
