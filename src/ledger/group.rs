@@ -26,15 +26,15 @@ pub struct Group {
     pub ats: Vec<Option<f64>>,
     /// When the newest of them finished that is not in the future, in seconds since the epoch.
     pub newest: Option<f64>,
-    /// Whole-number measures, see [`Shape::counts`].
+    /// Whole-number measures, see [`super::Shape::counts`].
     pub counts: Vec<u64>,
-    /// Sums, see [`Shape::sums`].
+    /// Sums, see [`super::Shape::sums`].
     pub sums: Vec<Decimal>,
-    /// Rejected values, see [`Shape::values`].
+    /// Rejected values, see [`super::Shape::values`].
     pub rejected: Vec<u64>,
     /// If they are not finished: since when the oldest has been there, in seconds since the epoch, by each column that says so.
     pub oldest: Vec<Option<f64>>,
-    /// The values for each of [`Shape::natives`].
+    /// The values for each of [`super::Shape::natives`].
     pub values: Vec<Vec<f64>>,
     /// The newest rows behind the counts and sums.
     pub exemplars: Exemplars,
